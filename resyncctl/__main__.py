@@ -1,0 +1,5 @@
+"""`python -m resyncctl`."""
+
+from resyncctl.cli.main import main
+
+main()

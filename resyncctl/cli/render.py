@@ -1,0 +1,246 @@
+"""Plans, progress and reports for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final, Self
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from resyncctl.cli.duration import format_duration
+from resyncctl.clock import monotonic
+from resyncctl.rollout.planner import load_curve
+from resyncctl.rollout.states import RolloutState
+
+if TYPE_CHECKING:
+    from resyncctl.engine.planning import Plan
+    from resyncctl.store.records import RolloutRecord
+
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+_CURVE: Final = 60
+"""Columns of the load curve."""
+_HEIGHT: Final = 8
+_BATCHES: Final = 12
+"""Batches that a preview spells out."""
+_EXAMPLES: Final = 3
+_QUIET: Final = 10.0
+"""Seconds between lines of progress where there is no terminal."""
+_COLOURS: Final = {
+    "accepted": "green", "confirmed": "green", "skipped": "yellow", "deferred": "cyan", "sending": "blue", "planned": "dim",
+}  # fmt: skip
+
+
+def plan_json(plan: Plan) -> dict[str, object]:
+    """Return a plan as plain values; offsets are seconds from the start of the rollout."""
+    width, curve = _curve(plan.dues)
+    sent = [due for due in plan.index.first_dues if due >= 0]
+    return {
+        "plan_hash": plan.hash,
+        "action": plan.options.action.value,
+        "seed": plan.seed,
+        "targets": plan.targets,
+        "skipped": sum(plan.skipped.values()),
+        "skipped_reasons": dict(plan.skipped),
+        "batches": len(sent),
+        "first_due": min(plan.dues) / 1_000_000 if plan.dues else None,
+        "last_due": max(plan.dues) / 1_000_000 if plan.dues else None,
+        "load_curve": {"bucket_seconds": width, "sends": curve},
+        "will_reboot": plan.will_reboot,
+        "events": [trigger.event for trigger in plan.triggers],
+        "notices": list(plan.notices),
+        "options": plan.options.as_dict(),
+    }
+
+
+def show_plan(console: Console, plan: Plan) -> None:
+    """Print a plan: batches, times, skips with reasons, load curve."""
+    sent = len(plan.dues)
+    options = plan.options
+    console.print(f"[bold]{options.action.value}[/] of {sent} phones, plan {plan.hash[:12]}, seed {plan.seed}")
+    if plan.dues:
+        first, last = min(plan.dues) / 1_000_000, max(plan.dues) / 1_000_000
+        console.print(
+            f"first due {format_duration(first)} after the start, last due {format_duration(last)} after it;"
+            f" never more than {f'{options.rate:g} sends' if options.rate else 'unlimited sends'} in a second"
+        )
+    for notice in plan.notices:
+        console.print(f"[yellow]note:[/] {notice}")
+    _show_batches(console, plan)
+    _show_events(console, plan)
+    _show_skips(console, plan)
+    if plan.dues:
+        console.print(curve_text(plan.dues))
+
+
+def _show_batches(console: Console, plan: Plan) -> None:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("batch", "phones", "first due", "last due"):
+        table.add_column(name, justify="right")
+    numbers = [number for number, first in enumerate(plan.index.first_dues) if first >= 0]
+    start = 0
+    last_dues = []
+    for number in numbers:
+        start += plan.index.sizes[number]
+        last_dues.append(plan.dues[start - 1])
+    shown = numbers if len(numbers) <= _BATCHES else [*numbers[: _BATCHES - 2], numbers[-1]]
+    previous = -1
+    for number in shown:
+        if number > previous + 1:
+            table.add_row("…", f"({number - previous - 1} more)", "", "")
+        previous = number
+        first = plan.index.first_dues[number] / 1_000_000
+        last = last_dues[number] / 1_000_000
+        table.add_row(str(number + 1), str(plan.index.sizes[number]), f"{first:.3f} s", f"{last:.3f} s")
+    console.print(table)
+
+
+def _show_events(console: Console, plan: Plan) -> None:
+    for trigger in plan.triggers:
+        body = " with a body" if trigger.body else ""
+        console.print(f"Event: [bold]{trigger.event}[/]{body}" + ("" if trigger.sourced else " (no source: a guess)"))
+
+
+def _show_skips(console: Console, plan: Plan) -> None:
+    if not plan.skipped:
+        return
+    examples: dict[str, list[str]] = {}
+    for number, targets in plan.batches():
+        if plan.index.first_dues[number] >= 0:
+            continue
+        for target in targets:
+            known = examples.setdefault(target.skip.text, [])
+            if len(known) < _EXAMPLES:
+                known.append(target.aor or target.contact)
+    console.print("[bold]skipped[/]")
+    for reason, count in sorted(plan.skipped.items()):
+        more = ", …" if count > _EXAMPLES else ""
+        console.print(f"  {count} {reason}: {', '.join(examples.get(reason, []))}{more}")
+
+
+def _curve(dues: Sequence[int]) -> tuple[float, list[int]]:
+    """Return the load curve in columns of at least a second."""
+    seconds = (max(dues) - min(dues)) // 1_000_000 + 1 if dues else 1
+    return load_curve(dues, min(_CURVE, seconds))
+
+
+def curve_text(dues: Sequence[int]) -> Text:
+    """Draw sends per second over time; `dues` are microseconds."""
+    width, counts = _curve(dues)
+    peak = max(counts)
+    rates = [count / width for count in counts]
+    top = peak / width
+    lines = [f"load: sends per second, one column is {format_duration(width)}"]
+    for row in range(_HEIGHT, 0, -1):
+        label = f"{top:8.3g} ┤" if row == _HEIGHT else "         │"
+        cells = []
+        for rate in rates:
+            eighths = round(rate / top * _HEIGHT * 8) - (row - 1) * 8
+            cells.append(_BARS[max(0, min(8, eighths))])
+        lines.append(label + "".join(cells))
+    lines.append("       0 ┼" + "─" * len(counts))
+    last = format_duration(width * len(counts))
+    lines.append("          0" + last.rjust(max(len(last) + 1, len(counts) - 1)))
+    return Text("\n".join(lines))
+
+
+class Progress:
+    """Shows how a rollout goes on: a live display on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, console: Console, record: RolloutRecord) -> None:
+        self._console = console
+        self._record = record
+        self._state = record.state
+        self._report: Mapping[str, object] = record.report
+        self._told_at = self._began_at = monotonic()
+        self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8, transient=True)
+
+    def __enter__(self) -> Self:
+        self._console.print(
+            f"rollout [bold]{self._record.id}[/]: {self._record.action.value} of {self._record.targets} phones"
+        )
+        if self._console.is_terminal:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._console.is_terminal:
+            self._live.stop()
+
+    def update(self, state: RolloutState, report: Mapping[str, object]) -> None:
+        """Take the newest numbers."""
+        changed, self._state, self._report = state is not self._state, state, report
+        now = monotonic()
+        if not self._console.is_terminal and (changed or now - self._told_at >= _QUIET):
+            self._told_at = now
+            self._console.print(f"{state.value}: {_counts_line(report)}")
+
+    def _render(self) -> Group:
+        counts = self._report.get("counts")
+        done = 0
+        if isinstance(counts, dict):
+            done = sum(count for name, count in counts.items() if name not in {"planned", "deferred", "sending"})
+        total = max(1, self._record.targets)
+        head = Text.assemble(
+            (f"{self._state.value} ", "bold"),
+            f"{done}/{total} ({done * 100 // total} %)  {format_duration(monotonic() - self._began_at)}",
+        )
+        return Group(
+            head, ProgressBar(total=total, completed=done, width=60), Text.from_markup(_counts_line(self._report))
+        )
+
+
+def _counts_line(report: Mapping[str, object]) -> str:
+    counts = report.get("counts")
+    if not isinstance(counts, dict) or not counts:
+        return "nothing sent yet"
+    return "  ".join(f"[{_COLOURS.get(name, 'red')}]{name} {count}[/]" for name, count in counts.items())
+
+
+def show_report(console: Console, report: Mapping[str, object]) -> None:
+    """Print the report of a rollout, and what to do next."""
+    name, state = report["rollout"], report["state"]
+    console.print(f"rollout [bold]{name}[/] is [bold]{state}[/]" + _because(report))
+    console.print(f"  {report['targets']} targets: {_counts_line(report)}")
+    responses = report.get("responses")
+    if isinstance(responses, dict) and responses:
+        console.print("  responses: " + ", ".join(f"{count} of {code}" for code, count in responses.items()))
+    for key, title in (("failure_reasons", "failures"), ("skipped_reasons", "skipped")):
+        reasons = report.get(key)
+        if isinstance(reasons, dict) and reasons:
+            console.print(f"  {title}: " + ", ".join(f"{count} {reason}" for reason, count in reasons.items()))
+    _show_busy(console, report.get("busy"))
+    if report.get("retries"):
+        console.print(f"  retries: {report['retries']}")
+    if report.get("sending_seconds"):
+        console.print(f"  sending took {report['sending_seconds']} s")
+    counts = report["counts"]
+    if isinstance(counts, dict):
+        bad = [
+            label for label in ("rejected", "unreachable", "overloaded", "unauthorized", "unknown") if counts.get(label)
+        ]
+        if bad:
+            options = " ".join(f"--state {label}" for label in bad)
+            console.print(f"  see them: resyncctl rollout results {name} {options}")
+            console.print(f"  try only them again: resyncctl rollout retry {name}")
+
+
+def _because(report: Mapping[str, object]) -> str:
+    reason = report.get("pause_reason")
+    return f" ({reason})" if reason else ""
+
+
+def _show_busy(console: Console, busy: object) -> None:
+    if not isinstance(busy, dict) or not any(busy.values()):
+        return
+    parts = [
+        f"{busy.get('deferred', 0)} deferred for a call",
+        f"{busy.get('forced', 0)} sent to in a call at the forced delay",
+        f"{busy.get('unknown', 0)} of unknown state",
+    ]
+    console.print("  calls: " + ", ".join(parts))
+    for trouble in busy.get("trouble", []):
+        console.print(f"  [yellow]busy state was unknown:[/] {trouble}")

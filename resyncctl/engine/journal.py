@@ -1,0 +1,83 @@
+"""The engine's writes to Redis: outcomes first, then intents, in one atomic commit; nothing lost when Redis goes away."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Final
+
+from resyncctl.errors import StoreError
+from resyncctl.store.codec import record as entry
+from resyncctl.store.records import Commit, Control
+
+if TYPE_CHECKING:
+    from resyncctl.rollout.model import RolloutId
+    from resyncctl.store.redis_store import RedisStore
+
+_TAIL: Final = 5.0
+"""Seconds of commits that are written again after Redis was away: `appendfsync everysec` may hold its file back for two
+seconds after it has answered, so that a killed server may have forgotten what it acknowledged."""
+_RETRY: Final = (0.05, 0.1, 0.2, 0.4, 0.8, 1.0)
+"""Seconds between attempts to reach Redis again; the last one repeats."""
+
+
+class Journal:
+    """Collects outcomes and commits them with intents. Used by one task at a time."""
+
+    def __init__(self, store: RedisStore, rollout: RolloutId, owner: str, *, clock: Callable[[], float]) -> None:
+        self._store = store
+        self._rollout = rollout
+        self._owner = owner
+        self._clock = clock
+        self._outcomes: dict[int, bytearray] = {}
+        self._tail: deque[tuple[float, Commit]] = deque()
+        self.pending = 0
+        """Outcomes that are not in Redis yet."""
+
+    def note(self, batch: int, place: int, packed: bytes) -> None:
+        """Add an outcome to the next commit."""
+        blob = self._outcomes.get(batch)
+        if blob is None:
+            self._outcomes[batch] = bytearray(entry(place, packed))
+        else:
+            blob += entry(place, packed)
+        self.pending += 1
+
+    async def commit(self, intents: dict[int, bytearray], *, report: str, base_us: int) -> Control:
+        """Write all noted outcomes, and the intents if the rollout is running.
+
+        Raises LeaseLostError, and StoreError with everything kept for `recover`.
+        """
+        commit = Commit(self._outcomes, intents, report)
+        pending, self._outcomes, self.pending = self.pending, {}, 0
+        try:
+            control = await self._store.commit(self._rollout, self._owner, commit, base_us=base_us)
+        except StoreError:
+            for batch, later in self._outcomes.items():
+                commit.outcomes.setdefault(batch, bytearray()).extend(later)
+            self._outcomes = commit.outcomes
+            self.pending += pending
+            raise
+        self._remember(commit)
+        return control
+
+    async def recover(self, *, base_us: int) -> Control:
+        """Wait until Redis is back, then write again what it may have forgotten. Raises LeaseLostError."""
+        attempt = 0
+        while True:
+            try:
+                await self._store.revive()
+                control = None
+                for _, commit in list(self._tail):
+                    control = await self._store.commit(self._rollout, self._owner, commit, base_us=base_us)
+                return control or await self.commit({}, report="", base_us=base_us)
+            except StoreError:
+                await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
+                attempt += 1
+
+    def _remember(self, commit: Commit) -> None:
+        now = self._clock()
+        self._tail.append((now, commit))
+        while self._tail[0][0] < now - _TAIL:
+            self._tail.popleft()

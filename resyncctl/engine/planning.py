@@ -1,0 +1,369 @@
+"""From phones to a plan: one device, one event, one due time each. Memory stays flat: rows are spooled, not kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from array import array
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final, NewType
+
+from resyncctl.errors import InputError, SipError
+from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
+from resyncctl.rollout.device import FromSip, group_bindings, key_of
+from resyncctl.rollout.model import Action, Options, Reason, Target
+from resyncctl.rollout.pacing import seed_of
+from resyncctl.rollout.planner import MAX_BATCH, Columns, schedule
+from resyncctl.sip.notify import NotifyTemplate, Sender, require_event
+from resyncctl.sip.uri import Uri
+from resyncctl.store.codec import columns_text, decode_block, decode_text, encode_block
+from resyncctl.store.records import BatchIndex, trigger_values
+from resyncctl.vendors import Catalogue, Intent, Reboots, Trigger, Vendor
+
+PlanHash = NewType("PlanHash", str)
+
+_SPOOL: Final = 32 * 1024 * 1024
+"""Bytes of rows kept in memory while planning; more go to a temporary file that only we can read."""
+_FORMAT: Final = "resyncctl-plan-1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The immutable result of planning: who, when, with which event, and who is skipped and why.
+
+    `blocks` are the batches, compressed; `dues` all due offsets in microseconds.
+    """
+
+    hash: PlanHash
+    options: Options
+    seed: int
+    targets: int
+    skipped: Mapping[str, int]
+    notices: tuple[str, ...]
+    will_reboot: int
+    """Phones that reboot although a resync was asked for."""
+    dangerous: int
+    """Phones that `--event` can reset to factory settings."""
+    triggers: tuple[Trigger, ...]
+    index: BatchIndex
+    blocks: list[bytes] = field(repr=False)
+    dues: array[int] = field(repr=False)
+
+    def batches(self) -> Iterator[tuple[int, list[Target]]]:
+        """Yield (number, targets) of every batch."""
+        for number, block in enumerate(self.blocks):
+            yield number, decode_block(block)
+
+
+@dataclass(slots=True)
+class _Counts:
+    merged: int = 0
+    repeated: int = 0
+    not_selected: int = 0
+    will_reboot: int = 0
+    may_reboot: int = 0
+    dangerous: int = 0
+    unknown_vendor: int = 0
+    unsourced: Counter[str] = field(default_factory=Counter)
+    rebooting: Counter[str] = field(default_factory=Counter)
+
+
+class Planner:
+    """Collects phones, then makes a plan of them. One use."""
+
+    def __init__(self, options: Options, catalogue: Catalogue, selection: Selection | None = None) -> None:
+        """Check what does not depend on phones; raises InputError."""
+        self._options = options
+        self._catalogue = catalogue
+        self._selection = selection
+        self._proxy = _check_options(options)
+        self._counts = _Counts()
+        self._triggers: dict[tuple[str, bool], tuple[int, Trigger | None]] = {}
+        self._trigger_list: list[Trigger] = []
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115  (closed by make)
+        self._ends = array("Q")
+        self._digest = hashlib.sha256()
+        self._instances, self._macs, self._bindings = array("q"), array("q"), array("q")
+        self._skips = bytearray()
+        self._sites: dict[str, int] = {}
+        self._site_of, self._delays = array("l"), array("d")
+        self._length = 0
+
+    def add(self, phone: Phone, values: Mapping[str, str] | None = None) -> None:
+        """Take a phone. `values` are its columns as text, for the selection. Raises InputError."""
+        vendor = self._vendor(phone)
+        if self._selection and not self._selection.matches({**(values or {}), "vendor": vendor.id if vendor else ""}):
+            self._counts.not_selected += 1
+            return
+        number, trigger = self._trigger(vendor)
+        skip = self._skip(phone, trigger)
+        if not skip and trigger is not None:
+            self._note(phone, vendor, trigger)
+        profile = phone.profile
+        delay = self._options.random_delay if profile.random_delay is None else profile.random_delay
+        if self._options.random_delay == 0 and self._options.batch_interval == 0:
+            delay = 0.0  # --now
+        target = Target(
+            aor=phone.aor,
+            contact=phone.contact,
+            path=phone.path,
+            vendor=vendor.id if vendor else "",
+            site=phone.site,
+            auth_username=phone.auth_username,
+            auth_password=phone.auth_password,
+            call_id=phone.call_id,
+            random_delay="" if profile.random_delay is None else f"{profile.random_delay:g}",
+            forced_delay="" if profile.forced_delay is None else f"{profile.forced_delay:g}",
+            trigger=number,
+            skip=skip,
+        )
+        self.add_target(
+            target,
+            delay=delay,
+            instance=key_of("instance", phone.instance) if phone.instance else 0,
+            mac=key_of("mac", phone.mac) if phone.mac else 0,
+        )
+
+    def add_target(self, target: Target, *, delay: float, instance: int = 0, mac: int = 0) -> None:
+        """Take a target whose event is decided. `delay` is its random delay; the keys say which device it is, 0 = unknown."""
+        row = columns_text([target]).encode("utf-8", "surrogateescape")
+        self._spool.write(row)
+        self._length += len(row)
+        self._ends.append(self._length)
+        self._digest.update(row)
+        self._instances.append(instance)
+        self._macs.append(mac)
+        self._bindings.append(key_of("binding", target.aor, target.contact))
+        self._skips.append(int(target.skip))
+        self._site_of.append(self._sites.setdefault(target.site, len(self._sites)))
+        self._delays.append(delay)
+
+    def use_triggers(self, triggers: Iterable[Trigger]) -> None:
+        """Take over the triggers that targets of another plan point to."""
+        self._trigger_list = list(triggers)
+
+    def make(self, *, seed: int | None = None, name: str = "") -> Plan:
+        """Make the plan. The seed is `seed`, else derived from `name` (the rollout's ID), else from targets and options."""
+        if not self._ends:
+            raise InputError(
+                "no phone is left after --where; nothing to do" if self._counts.not_selected else "no phones"
+            )
+        options = self._options
+        if seed is None:
+            options_text = json.dumps(options.as_dict(), sort_keys=True)
+            seed = seed_of("id", name) if name else seed_of("content", options_text, self._digest.hexdigest())
+        first_of = self._devices()
+        lines = self._lines(first_of)
+        sent: list[int] = []
+        skipped: list[int] = []
+        for index in range(len(first_of)):
+            if first_of[index] == index:
+                (skipped if self._skips[index] else sent).append(index)
+        columns = Columns(
+            devices=array("q", (self._device_key(index) for index in sent)),
+            sites=array("l", (self._site_of[index] for index in sent)),
+            random_delays=array("d", (self._delays[index] for index in sent)),
+        )
+        blocks: list[bytes] = []
+        first_dues, sizes, dues = array("q"), array("H"), array("q")
+        total = hashlib.sha256()
+        total.update(_FORMAT.encode())
+        triggers = [trigger_values(one) for one in self._trigger_list]
+        total.update(json.dumps([options.as_dict(), seed, triggers], sort_keys=True).encode())
+
+        def keep(members: list[Target], first_due: int) -> None:
+            text = columns_text(members)
+            total.update(text.encode("utf-8", "surrogateescape"))
+            blocks.append(encode_block(text))
+            first_dues.append(first_due)
+            sizes.append(len(members))
+
+        for batch in schedule(columns, options, seed):
+            members = []
+            for place, due in zip(batch.targets, batch.dues, strict=True):
+                members.append(replace(self._row(sent[place], lines), due_us=due))
+            dues.extend(batch.dues)
+            keep(members, batch.dues[0])
+        reasons: Counter[str] = Counter()
+        for start in range(0, len(skipped), MAX_BATCH):
+            members = [self._row(index, lines) for index in skipped[start : start + MAX_BATCH]]
+            reasons.update(member.skip.text for member in members)
+            keep(members, -1)
+        self._spool.close()
+        return Plan(
+            hash=PlanHash(total.hexdigest()),
+            options=options,
+            seed=seed,
+            targets=len(sent) + len(skipped),
+            skipped=dict(reasons),
+            notices=self._notices(),
+            will_reboot=self._counts.will_reboot,
+            dangerous=self._counts.dangerous,
+            triggers=tuple(self._trigger_list),
+            index=BatchIndex(first_dues, sizes),
+            blocks=blocks,
+            dues=dues,
+        )
+
+    def _devices(self) -> array[int]:
+        """Return for each row the first row of its device; count what was merged."""
+        plain = array("q", self._bindings)
+        for index in range(len(plain)):
+            if not self._options.all_contacts and (self._instances[index] or self._macs[index]):
+                plain[index] = 0
+        repeated = group_bindings([plain])
+        self._counts.repeated = sum(1 for index, first in enumerate(repeated) if index != first)
+        if self._options.all_contacts:
+            return repeated
+        first_of = group_bindings([self._instances, self._macs, plain])
+        merged = sum(1 for index, first in enumerate(first_of) if index != first)
+        self._counts.merged = merged - self._counts.repeated
+        return first_of
+
+    def _lines(self, first_of: array[int]) -> dict[int, list[str]]:
+        """Return the AORs of the other lines of each device that has more than one."""
+        lines: dict[int, list[str]] = {}
+        for index, first in enumerate(first_of):
+            if index != first:
+                other = self._row(index, {})
+                lines.setdefault(first, []).append(line_key(other.aor or other.contact))
+        return lines
+
+    def _device_key(self, index: int) -> int:
+        if self._options.all_contacts:
+            return self._bindings[index]
+        return self._instances[index] or self._macs[index] or self._bindings[index]
+
+    def _row(self, index: int, lines: Mapping[int, list[str]]) -> Target:
+        start = self._ends[index - 1] if index else 0
+        self._spool.seek(start)
+        text = self._spool.read(self._ends[index] - start).decode("utf-8", "surrogateescape")
+        target = decode_text(text)[0]
+        others = lines.get(index)
+        return replace(target, lines=",".join(dict.fromkeys(others))) if others else target
+
+    def _vendor(self, phone: Phone) -> Vendor | None:
+        if phone.vendor:
+            vendor = self._catalogue.get(phone.vendor)
+            if vendor is None:
+                raise InputError(f"unknown vendor {phone.vendor!r}; `resyncctl vendors list` shows the known ones")
+            return vendor
+        return self._catalogue.match(phone.user_agent) if phone.user_agent else None
+
+    def _trigger(self, vendor: Vendor | None) -> tuple[int, Trigger | None]:
+        key = (vendor.id if vendor else "", bool(self._options.event))
+        known = self._triggers.get(key)
+        if known is None:
+            known = self._triggers[key] = self._new_trigger(vendor)
+        return known
+
+    def _new_trigger(self, vendor: Vendor | None) -> tuple[int, Trigger | None]:
+        event = self._options.event
+        if event:
+            trigger: Trigger | None = Trigger(
+                event,
+                headers=(),
+                content_type=None,
+                body=None,
+                reboots=Reboots.UNKNOWN,
+                sourced=True,
+                needs_call_id=False,
+                note="--event",
+            )
+        else:
+            trigger = self._catalogue.trigger(vendor, Intent(self._options.action.value))
+        if trigger is None:
+            return 0, None
+        for number, other in enumerate(self._trigger_list):
+            if (other.event, other.headers, other.body) == (trigger.event, trigger.headers, trigger.body):
+                return number, trigger
+        self._trigger_list.append(trigger)
+        return len(self._trigger_list) - 1, trigger
+
+    def _skip(self, phone: Phone, trigger: Trigger | None) -> Reason:
+        if trigger is None:
+            return Reason.NOT_SUPPORTED
+        if phone.profile.from_sip is FromSip.IGNORE and _is_check_sync(trigger.event):
+            return Reason.IGNORES_CHECK_SYNC
+        if trigger.needs_call_id and not phone.call_id:
+            return Reason.NO_CALL_ID
+        return Reason.NONE if self._speaks(phone) else Reason.TRANSPORT
+
+    def _speaks(self, phone: Phone) -> bool:
+        """Say whether the way to the phone begins with UDP."""
+        if self._proxy:
+            return True
+        hop = parse_path(phone.path)[0].uri if phone.path else phone.contact or phone.aor
+        if not hop.startswith("sips:") and ";" not in hop:
+            return hop.startswith("sip:")
+        uri = Uri.parse(hop)
+        return not uri.secure and uri.transport in {"", "udp"}
+
+    def _note(self, phone: Phone, vendor: Vendor | None, trigger: Trigger) -> None:
+        counts = self._counts
+        if vendor is None:
+            counts.unknown_vendor += 1
+        if not trigger.sourced:
+            counts.unsourced[vendor.name if vendor else "unknown"] += 1
+        if self._options.event and self._catalogue.is_dangerous(vendor, trigger.event):
+            counts.dangerous += 1
+        if self._options.action is Action.RESYNC:
+            from_sip = phone.profile.from_sip
+            by_profile = from_sip is FromSip.ALWAYS_REBOOT and _is_check_sync(trigger.event)
+            if by_profile or (trigger.reboots is Reboots.ALWAYS and from_sip is None):
+                counts.will_reboot += 1
+                counts.rebooting["DBID_RESYNC_FROM_SIP=1" if by_profile else vendor.name if vendor else ""] += 1
+            elif trigger.reboots is Reboots.DEPENDS and from_sip is None:
+                counts.may_reboot += 1
+
+    def _notices(self) -> tuple[str, ...]:
+        counts = self._counts
+        notices = []
+        if counts.will_reboot:
+            by = ", ".join(f"{name} {count}" for name, count in sorted(counts.rebooting.items()))
+            notices.append(f"{counts.will_reboot} phones will reboot although you asked for resync ({by})")
+        if counts.dangerous:
+            notices.append(
+                f"the event {self._options.event!r} can reset {counts.dangerous} of these phones to factory settings"
+            )
+        if counts.may_reboot:
+            notices.append(
+                f"{counts.may_reboot} phones may reboot: it depends on their own settings (`resyncctl vendors show`)"
+            )
+        for name, count in sorted(counts.unsourced.items()):
+            notices.append(f"{count} phones of {name}: no source names their event, plain check-sync is sent")
+        if counts.unknown_vendor:
+            notices.append(f"{counts.unknown_vendor} phones of unknown vendor get the generic event")
+        if counts.merged:
+            notices.append(f"{counts.merged} bindings are further lines of a phone that is a target already")
+        if counts.repeated:
+            notices.append(f"{counts.repeated} rows repeat an earlier row")
+        if counts.not_selected:
+            notices.append(f"{counts.not_selected} rows are not selected by --where")
+        return tuple(notices)
+
+
+def _is_check_sync(event: str) -> bool:
+    return event.partition(";")[0].strip().lower() == "check-sync"
+
+
+def _check_options(options: Options) -> str:
+    """Raise InputError for options that no phone could be sent with; return the outbound proxy."""
+    try:
+        if options.event:
+            require_event(options.event)
+        if options.from_uri:
+            NotifyTemplate(Sender(options.from_uri, "sip:check@localhost", "check"), "check-sync")
+    except SipError as error:
+        raise InputError(f"{'--event' if options.event else '--from'}: {error}") from error
+    if options.outbound_proxy:
+        try:
+            proxy = Uri.parse(options.outbound_proxy)
+        except SipError as error:
+            raise InputError(f"--outbound-proxy: {error}; write for example sip:10.0.0.1:5060") from error
+        if proxy.secure or proxy.transport not in {"", "udp"}:
+            raise InputError("--outbound-proxy: only UDP is spoken; write for example sip:10.0.0.1:5060")
+    return options.outbound_proxy

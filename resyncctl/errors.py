@@ -1,0 +1,84 @@
+"""Every exception that resyncctl raises on purpose.
+
+    ResyncError
+    ├── InputError              bad usage or bad input: nothing was sent (exit status 2)
+    │   └── PhoneListError      rows of a phone list that cannot be used, all of them together
+    ├── InfrastructureError     Redis, a socket or a disk failed us (exit status 4)
+    │   ├── StoreError          Redis is unreachable or refuses to write
+    │   └── TransportError      a socket cannot be opened or an address cannot be used
+    ├── StateError              a command that does not fit the rollout's state, or no such rollout (exit status 2)
+    │   └── LeaseLostError      another process owns the rollout now
+    └── SipError                bytes that are not SIP, or a value that SIP cannot carry
+        └── SipParseError       says what was expected and at which byte
+
+Messages are written for the person who reads them: what is wrong, where, and what to do next.
+A phone that fails is an outcome, never an exception.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+class ResyncError(Exception):
+    """Base of all errors of this package; `exit_status` is what the command line returns for it."""
+
+    exit_status = 1
+
+
+class InputError(ResyncError):
+    """Bad usage or bad input; raised before anything is sent."""
+
+    exit_status = 2
+
+
+class PhoneListError(InputError):
+    """One or more rows of a phone list are unusable; `problems` holds one line of text for each, in file order."""
+
+    def __init__(self, source: str, problems: Sequence[str], total: int | None = None) -> None:
+        self.source = source
+        self.problems = tuple(problems)
+        self.total = len(self.problems) if total is None else total
+        more = self.total - len(self.problems)
+        tail = f"; and {more} more" if more else ""
+        rows = "row" if self.total == 1 else "rows"
+        super().__init__(
+            f"{source}: {self.total} {rows} cannot be used, nothing was sent: {'; '.join(self.problems)}{tail}."
+            " Correct the file and run the command again."
+        )
+
+
+class InfrastructureError(ResyncError):
+    """Something that we run on failed: Redis, a socket, the disk."""
+
+    exit_status = 4
+
+
+class StoreError(InfrastructureError):
+    """Redis cannot be reached, or it refuses to write."""
+
+
+class TransportError(InfrastructureError):
+    """A socket cannot be opened, or an address cannot be used or resolved."""
+
+
+class StateError(ResyncError):
+    """The command does not fit the state of the rollout, or there is no such rollout."""
+
+    exit_status = 2
+
+
+class LeaseLostError(StateError):
+    """Another process owns the rollout now; this one must stop sending at once."""
+
+
+class SipError(ResyncError):
+    """Bytes that are not SIP, or a value that a SIP message cannot carry."""
+
+
+class SipParseError(SipError):
+    """The parser's only exception; `position` is the byte offset where parsing stopped, or -1."""
+
+    def __init__(self, message: str, position: int = -1) -> None:
+        self.position = position
+        super().__init__(f"{message} (at byte {position})" if position >= 0 else message)

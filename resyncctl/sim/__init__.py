@@ -1,0 +1,1 @@
+"""Simulated phones to rehearse a rollout against; they behave as asked for, not as hoped for."""

@@ -1,0 +1,373 @@
+"""The user agent client core: many transactions at once, digest answers, and what became of each request. No I/O.
+
+It is told the time and what arrived; it answers with values: bytes to send (`Transmit`) and finished requests (`Result`).
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Callable, Hashable, Iterator
+from enum import Enum, auto
+from typing import Final, NamedTuple, Protocol
+
+from resyncctl.errors import SipParseError
+from resyncctl.sip.digest import Challenge, Credentials, authorize, parse_challenge, strongest
+from resyncctl.sip.headers import parse_retry_after
+from resyncctl.sip.message import HeaderFields, KeepAlive, Request, Response, parse, scan_response
+from resyncctl.sip.notify import fields
+from resyncctl.sip.transaction import ClientTransaction, Effect, State, Timers
+from resyncctl.sip.uas import Address, answer
+
+MAX_AUTHENTICATIONS: Final = 3
+"""Requests that answer a challenge, at most, for one attempt: one for 401, one for 407, one for a stale nonce."""
+_FORGET_LATE: Final = 0.25
+"""Seconds that Timer K may be late: it only forgets, and this lets one wake-up forget many."""
+_MAGIC: Final = "z9hG4bK"
+"""RFC 3261 8.1.1.7."""
+
+
+class Outgoing(Protocol):
+    """A request that the core can send, again with another branch, CSeq and credentials if need be."""
+
+    @property
+    def method(self) -> str: ...
+    @property
+    def request_uri(self) -> str: ...
+    @property
+    def destination(self) -> Address: ...
+    @property
+    def credentials(self) -> Credentials | None: ...
+    @property
+    def body(self) -> bytes: ...
+
+    def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
+        """Write the datagram; `extra` are header lines to add."""
+
+
+class Ending(Enum):
+    """How a request ended."""
+
+    ANSWERED = auto()
+    """A final response; `status` holds its code."""
+    TIMEOUT = auto()
+    """Timer F: nobody answered."""
+    REFUSED = auto()
+    """ICMP port unreachable: nothing listens there."""
+    NO_ROUTE = auto()
+    """ICMP host, network or protocol unreachable, or no route from here."""
+    NOT_SENT = auto()
+    """The local system refused to send the datagram."""
+    UNANSWERABLE = auto()
+    """A challenge that cannot be answered: no credentials, they are wrong, or an algorithm that we do not speak."""
+
+
+class Result(NamedTuple):
+    """What became of one request. Times are on the clock that `now` came from."""
+
+    key: Hashable
+    ending: Ending
+    status: int
+    """The final response's code; 0 without one."""
+    sent_at: float
+    """When the first datagram was handed over."""
+    ended_at: float
+    retry_after: int
+    """Seconds from a Retry-After header; -1 without one."""
+    detail: str
+    """Text for people; '' when there is nothing to add."""
+
+
+class Transmit(NamedTuple):
+    """A datagram to send now."""
+
+    data: bytes
+    destination: Address
+
+
+Output = Transmit | Result
+
+
+class _Exchange(ClientTransaction):
+    """A transaction and the request it carries (one object, not two: it is made for every NOTIFY)."""
+
+    __slots__ = (
+        "answered",
+        "authorization",
+        "branch",
+        "cseq",
+        "cseq_value",
+        "data",
+        "key",
+        "request",
+        "sent_at",
+        "token",
+    )
+
+    branch: bytes
+    cseq: int
+    cseq_value: bytes
+    data: bytes
+    key: Hashable
+    request: Outgoing
+    sent_at: float
+    token: str
+    answered: tuple[tuple[bool, str], ...]
+    authorization: HeaderFields
+
+
+class UserAgentClient:
+    """All client transactions of one endpoint.
+
+    `new_token` returns a fresh random string of token characters; it makes branches, tags and Call-IDs.
+    """
+
+    def __init__(self, *, timers: Timers, new_token: Callable[[], str]) -> None:
+        self._timers = timers
+        self._new_token = new_token
+        self._exchanges: dict[bytes, _Exchange] = {}
+        # Timers without a heap where they expire in the order they were set: every first Timer E is T1 from its start, every
+        # Timer K is T4 from its answer. Measured: 4 microseconds less per NOTIFY. Of a completed transaction only the
+        # branch is kept; in Completed every row of the table but Timer K does nothing.
+        self._first_e: deque[tuple[float, _Exchange]] = deque()
+        self._repeating: list[tuple[float, int, _Exchange]] = []
+        self._completed: set[bytes] = set()
+        self._k: deque[tuple[float, bytes]] = deque()
+        self._serial = 0
+        self.retransmissions = 0
+        """Requests sent again by Timer E."""
+        self.strays = 0
+        """Datagrams that belong to nothing we wait for, or are not SIP."""
+
+    @property
+    def in_flight(self) -> int:
+        """Requests without a final response."""
+        return len(self._exchanges)
+
+    def start(self, request: Outgoing, key: Hashable, *, now: float) -> bytes:
+        """Begin a transaction and return the datagram for `request.destination`; `key` comes back in the Result."""
+        token = self._new_token()
+        return self._begin(request, key, token, cseq=1, now=now).data
+
+    def _begin(
+        self,
+        request: Outgoing,
+        key: Hashable,
+        token: str,
+        *,
+        cseq: int,
+        now: float,
+        authorization: HeaderFields = (),
+    ) -> _Exchange:
+        exchange = _Exchange(self._timers, now=now)
+        branch = f"{_MAGIC}{token}{cseq}"
+        exchange.branch = encoded = branch.encode()
+        exchange.cseq = cseq
+        exchange.cseq_value = f"{cseq} {request.method}".encode()
+        extra = fields(*authorization) if authorization else ""
+        exchange.data = request.render(token=token, branch=branch, cseq=cseq, extra=extra)
+        exchange.key = key
+        exchange.request = request
+        exchange.sent_at = now
+        exchange.token = token
+        exchange.answered = ()
+        exchange.authorization = authorization
+        self._exchanges[encoded] = exchange
+        self._first_e.append((exchange.due_at, exchange))
+        return exchange
+
+    def receive(self, data: bytes, source: Address, *, now: float) -> Output | None:
+        """Take a datagram: a response that finishes a request, a request to answer, or nothing of use (None)."""
+        scanned = scan_response(data)
+        if scanned is None:
+            return self._receive_other(data, source, now=now)
+        status, branch, cseq = scanned
+        exchange = self._exchanges.get(branch)
+        if exchange is None or cseq != exchange.cseq_value:  # RFC 3261 17.1.3: branch and CSeq method
+            if branch not in self._completed:
+                self.strays += 1
+            return None
+        if exchange.receive(status, now=now) is not Effect.ANSWER:
+            return None
+        if status < 300:
+            return self._finish(exchange, Ending.ANSWERED, status, now=now)
+        try:
+            response = parse(data)
+        except SipParseError:
+            return self._finish(exchange, Ending.ANSWERED, status, now=now, detail="the response is malformed")
+        return self._judge(exchange, response, now=now) if isinstance(response, Response) else None
+
+    def _receive_other(self, data: bytes, source: Address, *, now: float) -> Output | None:
+        try:
+            message = parse(data)
+        except SipParseError:
+            self.strays += 1
+            return None
+        match message:
+            case KeepAlive():
+                return None
+            case Request():
+                reply = answer(message, source=source)
+                return None if reply is None else Transmit(reply, source)
+            case Response():
+                return self._receive_response(message, now=now)
+
+    def _receive_response(self, response: Response, *, now: float) -> Output | None:
+        try:
+            branch, cseq = response.top_via.branch.encode("utf-8", "surrogateescape"), response.cseq
+        except SipParseError:
+            self.strays += 1
+            return None
+        exchange = self._exchanges.get(branch)
+        if exchange is None or str(cseq).encode() != exchange.cseq_value:
+            if branch not in self._completed:
+                self.strays += 1
+            return None
+        if exchange.receive(response.status, now=now) is not Effect.ANSWER:
+            return None
+        return self._judge(exchange, response, now=now)
+
+    def _judge(self, exchange: _Exchange, response: Response, *, now: float) -> Output:
+        status = response.status
+        if status in {401, 407}:
+            return self._authenticate(exchange, response, now=now)
+        wait, detail = -1, response.reason
+        retry_after = response.get("Retry-After")
+        if retry_after is not None:
+            try:
+                wait = parse_retry_after(retry_after)
+            except SipParseError:
+                detail = f"{detail}; unreadable Retry-After"
+        return self._finish(exchange, Ending.ANSWERED, status, now=now, retry_after=wait, detail=detail)
+
+    def _authenticate(self, exchange: _Exchange, response: Response, *, now: float) -> Output:
+        """Answer a challenge once (RFC 3261 22.2, 22.3), or say why that is impossible."""
+        try:
+            challenges = _challenges(response)
+        except SipParseError as error:
+            return self._finish(
+                exchange, Ending.UNANSWERABLE, response.status, now=now, detail=f"bad challenge: {error}"
+            )
+        request = exchange.request
+        credentials = request.credentials
+        if not challenges:
+            return self._finish(
+                exchange, Ending.UNANSWERABLE, response.status, now=now, detail="no digest that we speak"
+            )
+        realms = tuple((challenge.proxy, challenge.realm) for challenge in challenges)
+        fresh = all(
+            challenge.stale or realm not in exchange.answered
+            for challenge, realm in zip(challenges, realms, strict=True)
+        )
+        if credentials is None or not fresh or exchange.cseq > MAX_AUTHENTICATIONS:
+            wants = f"realm {challenges[0].realm!r}"
+            detail = (
+                f"no credentials for {wants}" if credentials is None else f"the credentials for {wants} were refused"
+            )
+            return self._finish(exchange, Ending.UNANSWERABLE, response.status, now=now, detail=detail)
+        lines = [
+            authorize(
+                challenge,
+                credentials,
+                method=request.method,
+                uri=request.request_uri,
+                body=request.body,
+                cnonce=self._new_token(),
+            )
+            for challenge in challenges
+        ]
+        # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule. What answered a
+        # proxy stays when the phone asks for its own.
+        kept = tuple(line for line in exchange.authorization if line[0] != lines[0][0])
+        self._retire(exchange)
+        again = self._begin(
+            request,
+            exchange.key,
+            exchange.token,
+            cseq=exchange.cseq + 1,
+            authorization=(*kept, *lines),
+            now=now,
+        )
+        again.sent_at = exchange.sent_at
+        again.answered = exchange.answered + realms
+        return Transmit(again.data, request.destination)
+
+    def fail(self, data: bytes, destination: Address, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
+        """Take a delivery failure: `data` is what the error quotes of our datagram, perhaps nothing of use.
+
+        Yields the requests that end by it: the one whose branch is quoted, else all to that destination.
+        """
+        start = data.find(b";branch=") + 8
+        branch = data[start : data.find(b";", start)] if start >= 8 else b""
+        quoted = self._exchanges.get(branch)
+        if quoted is not None:
+            failed = [quoted]
+        elif start >= 8:
+            failed = []  # of a transaction that has ended
+        else:
+            failed = [one for one in self._exchanges.values() if one.request.destination == destination]
+        for exchange in failed:
+            if exchange.fail() is Effect.FAILURE:
+                yield self._finish(exchange, ending, 0, now=now, detail=detail)
+
+    def advance(self, *, now: float) -> Iterator[Output]:
+        """Let every timer that is due expire: yields retransmissions and time-outs."""
+        while self._k and self._k[0][0] <= now:
+            self._completed.discard(self._k.popleft()[1])
+        while self._first_e and self._first_e[0][0] <= now:
+            yield from self._expire(self._first_e.popleft()[1], now=now)
+        while self._repeating and self._repeating[0][0] <= now:
+            yield from self._expire(heapq.heappop(self._repeating)[2], now=now)
+
+    def _expire(self, exchange: _Exchange, *, now: float) -> Iterator[Output]:
+        if exchange.state is State.COMPLETED or exchange.state is State.TERMINATED:
+            return
+        effect = exchange.advance(now=now)
+        if effect is Effect.TIMEOUT:
+            yield self._finish(exchange, Ending.TIMEOUT, 0, now=now)
+            return
+        self._serial += 1
+        heapq.heappush(self._repeating, (exchange.due_at, self._serial, exchange))
+        if effect is Effect.RETRANSMIT:
+            self.retransmissions += 1
+            yield Transmit(exchange.data, exchange.request.destination)
+
+    def next_deadline(self) -> float | None:
+        """Return when `advance` wants to be called; None when nothing is pending."""
+        first = self._first_e
+        while first and (first[0][1].state is State.COMPLETED or first[0][1].state is State.TERMINATED):
+            first.popleft()
+        deadline = first[0][0] if first else None
+        if self._repeating and (deadline is None or self._repeating[0][0] < deadline):
+            deadline = self._repeating[0][0]
+        if self._k and (deadline is None or self._k[0][0] + _FORGET_LATE < deadline):
+            deadline = self._k[0][0] + _FORGET_LATE
+        return deadline
+
+    def _finish(
+        self,
+        exchange: _Exchange,
+        ending: Ending,
+        status: int,
+        *,
+        now: float,
+        retry_after: int = -1,
+        detail: str = "",
+    ) -> Result:
+        self._retire(exchange)
+        return Result(exchange.key, ending, status, exchange.sent_at, now, retry_after, detail)
+
+    def _retire(self, exchange: _Exchange) -> None:
+        branch = exchange.branch
+        del self._exchanges[branch]
+        if exchange.state is State.COMPLETED:
+            self._completed.add(branch)
+            self._k.append((exchange.due_at, branch))
+
+
+def _challenges(response: Response) -> list[Challenge]:
+    """Return the challenges of a 401 or 407 that we can answer, one for each realm; raise SipParseError."""
+    proxy = response.status == 407
+    name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
+    parsed = (parse_challenge(value, proxy=proxy) for value in response.all(name))
+    return strongest(challenge for challenge in parsed if challenge is not None)

@@ -1,0 +1,1 @@
+"""Redis: every key, the packed records, the embedded server, and the crash-safe writes of a rollout."""

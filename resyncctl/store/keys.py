@@ -1,0 +1,53 @@
+"""Every Redis key: its name, its type and how long it lives. Nothing else builds a key.
+
+The braces keep all keys of a rollout in one slot of a Redis Cluster.
+
+    resyncctl:rollouts         sorted set  rollout IDs by creation time (microseconds)            for ever
+    resyncctl:{ID}:meta        hash        state, plan hash, options, times, the report           for ever
+    resyncctl:{ID}:lease       string      token of the process that executes the rollout         LEASE, renewed
+    resyncctl:{ID}:plan        hash        batch number to compressed targets                     RETENTION after the end
+    resyncctl:{ID}:b:N         hash        target's place in batch N to intent or outcome         RETENTION after the end
+    resyncctl:{ID}:events      stream      the report each time it changed, EVENTS entries        RETENTION after the end
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from resyncctl.rollout.model import RolloutId
+
+PREFIX: Final = "resyncctl"
+LEASE: Final = 10.0
+"""Seconds after which a dead owner's rollout is free."""
+RETENTION: Final = 90 * 86_400
+"""Seconds that the targets of an ended rollout stay."""
+UPLOAD: Final = 86_400
+"""Seconds that a plan lives that was never completed, because its command died while it wrote."""
+EVENTS: Final = 1000
+
+ROLLOUTS: Final = f"{PREFIX}:rollouts"
+
+
+def meta(rollout: RolloutId) -> str:
+    """Hash: what is known of the rollout as a whole."""
+    return f"{PREFIX}:{{{rollout}}}:meta"
+
+
+def lease(rollout: RolloutId) -> str:
+    """String with an expiry: who executes the rollout."""
+    return f"{PREFIX}:{{{rollout}}}:lease"
+
+
+def plan(rollout: RolloutId) -> str:
+    """Hash: batch number to block of targets."""
+    return f"{PREFIX}:{{{rollout}}}:plan"
+
+
+def batch(rollout: RolloutId, number: int) -> str:
+    """Hash: target's place in the batch to its packed outcome."""
+    return f"{PREFIX}:{{{rollout}}}:b:{number}"
+
+
+def events(rollout: RolloutId) -> str:
+    """Stream: progress."""
+    return f"{PREFIX}:{{{rollout}}}:events"

@@ -1,0 +1,228 @@
+"""What the store keeps of a rollout as a whole, and the values that go in and out of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+import zlib
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from resyncctl.errors import InputError, StoreError
+from resyncctl.rollout.model import Action, Options, RolloutId
+from resyncctl.rollout.states import RolloutState
+from resyncctl.vendors import Reboots, Trigger
+
+_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+
+def rollout_id(text: str) -> RolloutId:
+    """Check a rollout's name; raise InputError for one that Redis keys or a shell would trip over."""
+    if not _ID.match(text):
+        raise InputError(
+            f"{text[:80]!r} cannot name a rollout: use up to 64 letters, digits, dots, hyphens and underscores,"
+            " beginning with a letter or digit"
+        )
+    return RolloutId(text)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchIndex:
+    """First due offset (microseconds; -1 = its targets are skipped) and size of every batch, by batch number."""
+
+    first_dues: array[int]
+    sizes: array[int]
+
+    def pack(self) -> bytes:
+        """Pack for Redis: about 5 bytes a batch."""
+        count = len(self.sizes)
+        return zlib.compress(struct.pack(f"<I{count}q{count}H", count, *self.first_dues, *self.sizes))
+
+    @classmethod
+    def unpack(cls, packed: bytes) -> BatchIndex:
+        """Read what `pack` wrote; raise StoreError when it is damaged."""
+        try:
+            raw = zlib.decompress(packed)
+            (count,) = struct.unpack_from("<I", raw)
+            numbers = struct.unpack_from(f"<{count}q{count}H", raw, 4)
+        except (zlib.error, struct.error) as error:
+            raise StoreError(
+                "the batch index of the rollout cannot be read; start it again with another --id"
+            ) from error
+        return cls(array("q", numbers[:count]), array("H", numbers[count:]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RolloutRecord:
+    """What is known of a rollout as a whole. Times are microseconds since the Unix epoch, 0 = not yet."""
+
+    id: RolloutId
+    state: RolloutState
+    pause_reason: str
+    plan_hash: str
+    options: Options
+    seed: int
+    targets: int
+    skipped: Mapping[str, int]
+    """Targets that the plan skips, by reason."""
+    notices: tuple[str, ...]
+    triggers: tuple[Trigger, ...]
+    index: BatchIndex
+    created_us: int
+    started_us: int
+    finished_us: int
+    base_us: int
+    """When offset zero of the plan is, lost time added; 0 before the start."""
+    seen_us: int
+    """When the owner last wrote."""
+    first_sent_us: int
+    owner: str
+    report: Mapping[str, object]
+    """The last report that an owner wrote; empty before the first."""
+    parent: str = ""
+    """The rollout whose failed targets this one retries."""
+    surroundings: Mapping[str, str] = field(default_factory=dict)
+    """What the command was given beside the plan: busy_file, local_address."""
+
+    @property
+    def action(self) -> Action:
+        """What the rollout wants of the phones."""
+        return self.options.action
+
+
+def new_fields(  # noqa: PLR0913  (one argument for each thing that is kept)
+    *,
+    plan_hash: str,
+    options: Options,
+    seed: int,
+    targets: int,
+    skipped: Mapping[str, int],
+    notices: Sequence[str],
+    triggers: Sequence[Trigger],
+    index: BatchIndex,
+    created_us: int,
+    parent: str = "",
+    surroundings: Mapping[str, str] | None = None,
+) -> dict[str, str | int | bytes]:
+    """Return the fields of a rollout that has just been planned."""
+    header = {
+        "options": options.as_dict(),
+        "seed": seed,
+        "skipped": dict(skipped),
+        "notices": list(notices),
+        "triggers": [trigger_values(one) for one in triggers],
+    }
+    return {
+        "state": RolloutState.PLANNED.value,
+        "plan_hash": plan_hash,
+        "targets": targets,
+        "header": json.dumps(header, sort_keys=True),
+        "index": index.pack(),
+        "created_us": created_us,
+        "parent": parent,
+        "surroundings": json.dumps(dict(surroundings or {})),
+    }
+
+
+def read_fields(name: RolloutId, fields: Mapping[bytes, bytes]) -> RolloutRecord:
+    """Read a rollout's fields; raise StoreError when they are not what `new_fields` and the owner wrote."""
+    text = {key.decode(): value for key, value in fields.items()}
+    try:
+        header = json.loads(text["header"])
+        report = text.get("report", b"")
+        return RolloutRecord(
+            id=name,
+            state=RolloutState(text["state"].decode()),
+            pause_reason=text.get("pause_reason", b"").decode(),
+            plan_hash=text["plan_hash"].decode(),
+            options=Options.from_dict(header["options"]),
+            seed=int(header["seed"]),
+            targets=int(text["targets"]),
+            skipped=dict(header["skipped"]),
+            notices=tuple(header["notices"]),
+            triggers=tuple(_trigger(one) for one in header["triggers"]),
+            index=BatchIndex.unpack(text["index"]),
+            created_us=_number(text, "created_us"),
+            started_us=_number(text, "started_us"),
+            finished_us=_number(text, "finished_us"),
+            base_us=_number(text, "base_us"),
+            seen_us=_number(text, "seen_us"),
+            first_sent_us=_number(text, "first_sent_us"),
+            owner=text.get("owner", b"").decode(),
+            report=json.loads(report) if report else {},
+            parent=text.get("parent", b"").decode(),
+            surroundings=json.loads(text.get("surroundings") or b"{}"),
+        )
+    except (KeyError, ValueError, TypeError) as error:
+        raise StoreError(
+            f"what Redis holds of rollout {name} cannot be read ({error}); was it written by a newer version?"
+        ) from error
+
+
+def _number(fields: Mapping[str, bytes], name: str) -> int:
+    return int(fields.get(name) or 0)
+
+
+def trigger_values(trigger: Trigger) -> dict[str, object]:
+    """Return what a trigger sends, as plain values."""
+    return {
+        "event": trigger.event,
+        "headers": [list(pair) for pair in trigger.headers],
+        "content_type": trigger.content_type,
+        "body": trigger.body,
+        "reboots": trigger.reboots.value,
+        "sourced": trigger.sourced,
+        "needs_call_id": trigger.needs_call_id,
+        "note": trigger.note,
+    }
+
+
+def _trigger(values: Mapping[str, Any]) -> Trigger:
+    return Trigger(
+        values["event"],
+        headers=tuple((str(name), str(value)) for name, value in values["headers"]),
+        content_type=values["content_type"],
+        body=values["body"],
+        reboots=Reboots(values["reboots"]),
+        sourced=bool(values["sourced"]),
+        needs_call_id=bool(values["needs_call_id"]),
+        note=str(values["note"]),
+    )
+
+
+@dataclass(slots=True)
+class Commit:
+    """One write of an owner: runs of `codec.record` entries by batch number, outcomes apart from intents."""
+
+    outcomes: dict[int, bytearray] = field(default_factory=dict)
+    intents: dict[int, bytearray] = field(default_factory=dict)
+    report: str = ""
+    """The new report as JSON; '' = unchanged."""
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """What an owner learns with each commit: the state that the operator wants, and why it is paused."""
+
+    state: RolloutState
+    pause_reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds a lease that was asked for, and the seconds until it ends by itself."""
+
+    token: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressEvent:
+    """One entry of a rollout's event stream."""
+
+    id: str
+    state: RolloutState
+    report: Mapping[str, object]

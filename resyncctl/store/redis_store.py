@@ -1,0 +1,271 @@
+"""Rollouts in Redis (6.2 or later) or Valkey: plans, leases, intents, outcomes and progress."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any, Final
+
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from resyncctl.clock import now_us
+from resyncctl.errors import InputError, LeaseLostError, StateError, StoreError
+from resyncctl.rollout.states import RolloutState
+from resyncctl.store import keys
+from resyncctl.store.records import Commit, Control, Holder, ProgressEvent, RolloutRecord, read_fields
+
+if TYPE_CHECKING:
+    from resyncctl.rollout.model import RolloutId
+
+_TIMEOUT: Final = 5.0
+"""Seconds to wait for Redis before it counts as unreachable."""
+_PAGE: Final = 64
+"""Batches fetched or expired in one round trip."""
+
+
+@contextlib.contextmanager
+def _redis_errors(where: str) -> Iterator[None]:
+    try:
+        yield
+    except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
+        raise StoreError(f"Redis at {where} refuses us: {error}; check user and password in --redis-url") from error
+    except redis_errors.ResponseError as error:
+        raise StoreError(f"Redis at {where} answers with an error: {error}") from error
+    except (redis_errors.RedisError, OSError) as error:
+        raise StoreError(
+            f"Redis at {where} cannot be reached ({str(error) or type(error).__name__}); start it, or name another one with"
+            " --redis-url"
+        ) from error
+
+
+class RedisStore:
+    """All that the engine and the commands ask of Redis. Every method raises StoreError when Redis fails."""
+
+    def __init__(self, url: str, *, revive: Callable[[], None] | None = None) -> None:
+        """Take a `redis://`, `rediss://` or `unix://` URL; InputError when it is none. Nothing is connected yet.
+
+        `revive` is called (in a thread) before a reconnection: the embedded server is started again by it.
+        """
+        try:
+            # Any: the client's annotations unite every answer of every protocol version; the results are annotated here.
+            self._redis: Any = Redis.from_url(
+                url,
+                protocol=2,
+                socket_timeout=_TIMEOUT,
+                socket_connect_timeout=_TIMEOUT,
+                retry=Retry(NoBackoff(), 0),
+                decode_responses=False,
+            )
+        except (ValueError, redis_errors.RedisError) as error:
+            raise InputError(
+                f"--redis-url {_redact(url)!r} cannot be used: {error}; write redis://HOST:PORT/DB"
+            ) from error
+        self._where = _redact(url)
+        self._revive = revive
+        self._commit = self._script("commit")
+        self._acquire = self._script("acquire")
+        self._release = self._script("release")
+        self._transition = self._script("transition")
+        self._create = self._script("create")
+
+    def _script(self, name: str) -> Callable[..., Awaitable[Any]]:
+        script: Callable[..., Awaitable[Any]] = self._redis.register_script(
+            files(__package__).joinpath(f"{name}.lua").read_text()
+        )
+        return script
+
+    @property
+    def where(self) -> str:
+        """The URL without its password."""
+        return self._where
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._redis.aclose()
+
+    async def revive(self) -> None:
+        """Start an embedded server again that has died; for a Redis of somebody else do nothing."""
+        if self._revive is not None:
+            await asyncio.to_thread(self._revive)
+
+    async def info(self) -> dict[str, object]:
+        """Return the server's INFO."""
+        with _redis_errors(self._where):
+            return dict(await self._redis.info())
+
+    # Plans
+
+    async def put_blocks(self, rollout: RolloutId, blocks: Mapping[int, bytes]) -> None:
+        """Write batches of a plan that `create` will make valid; until then they expire."""
+        with _redis_errors(self._where):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                pipe.hset(keys.plan(rollout), mapping=dict(blocks.items()))
+                pipe.expire(keys.plan(rollout), keys.UPLOAD)
+                await pipe.execute()
+
+    async def create(self, rollout: RolloutId, fields: Mapping[str, str | int | bytes]) -> str | None:
+        """Make a rollout of a written plan; return the plan hash of the one that has the ID already, else None."""
+        with _redis_errors(self._where):
+            await self._redis.zadd(keys.ROLLOUTS, {rollout: int(fields["created_us"])}, nx=True)
+            flat = [item for pair in fields.items() for item in pair]
+            known: bytes = await self._create(keys=[keys.meta(rollout), keys.plan(rollout)], args=flat)
+        return known.decode() if known else None
+
+    async def get(self, rollout: RolloutId) -> RolloutRecord:
+        """Return a rollout; raise StateError when there is none of that name."""
+        record = await self.find(rollout)
+        if record is None:
+            raise StateError(
+                f"there is no rollout {rollout!r} in {self._where}; `resyncctl rollout list` shows which there are"
+            )
+        return record
+
+    async def find(self, rollout: RolloutId) -> RolloutRecord | None:
+        """Return a rollout, or None when there is none of that name."""
+        with _redis_errors(self._where):
+            fields = await self._redis.hgetall(keys.meta(rollout))
+        return read_fields(rollout, fields) if fields else None
+
+    async def newest(self, count: int) -> list[RolloutRecord]:
+        """Return the newest rollouts, newest first."""
+        with _redis_errors(self._where):
+            names: list[RolloutId] = [
+                name.decode() for name in await self._redis.zrevrange(keys.ROLLOUTS, 0, count - 1)
+            ]
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in names:
+                    pipe.hgetall(keys.meta(name))
+                found = await pipe.execute()
+        return [read_fields(name, fields) for name, fields in zip(names, found, strict=True) if fields]
+
+    async def blocks(self, rollout: RolloutId, numbers: Sequence[int]) -> list[bytes]:
+        """Return the compressed targets of batches; raise StoreError when one is gone."""
+        if not numbers:
+            return []
+        with _redis_errors(self._where):
+            found: list[bytes] = await self._redis.hmget(keys.plan(rollout), [str(number) for number in numbers])
+        if any(block is None for block in found):
+            raise StoreError(
+                f"the targets of rollout {rollout} are gone from {self._where}: they are kept {keys.RETENTION // 86_400} days"
+                " after the end; the report stays (`resyncctl rollout show`)"
+            )
+        return found
+
+    async def outcomes(self, rollout: RolloutId, numbers: Sequence[int]) -> list[dict[bytes, bytes]]:
+        """Return what is written of batches, packed, by place; a batch of which nothing is written is empty."""
+        with _redis_errors(self._where):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for number in numbers:
+                    pipe.hgetall(keys.batch(rollout, number))
+                found: list[dict[bytes, bytes]] = await pipe.execute()
+        return found
+
+    async def pages(
+        self, rollout: RolloutId, numbers: Sequence[int]
+    ) -> AsyncIterator[tuple[int, bytes, dict[bytes, bytes]]]:
+        """Yield (batch number, targets, outcomes) in the given order, a page at a time: memory stays flat."""
+        for start in range(0, len(numbers), _PAGE):
+            page = numbers[start : start + _PAGE]
+            blocks, outcomes = await asyncio.gather(self.blocks(rollout, page), self.outcomes(rollout, page))
+            for row in zip(page, blocks, outcomes, strict=True):
+                yield row
+
+    # Leases and writes of the owner
+
+    async def acquire(self, rollout: RolloutId, owner: str) -> Holder | None:
+        """Take the lease for LEASE seconds: None = it is ours, else who holds it. StateError when there is no rollout."""
+        with _redis_errors(self._where):
+            answer = await self._acquire(
+                keys=[keys.meta(rollout), keys.lease(rollout)], args=[owner, int(keys.LEASE * 1000)]
+            )
+        if answer[0] == b"missing":
+            raise StateError(f"there is no rollout {rollout!r} in {self._where}")
+        return Holder(answer[1].decode(), max(0, answer[2]) / 1000) if answer[0] == b"held" else None
+
+    async def release(self, rollout: RolloutId, owner: str) -> None:
+        """Give the lease back, if it is still ours."""
+        with _redis_errors(self._where):
+            await self._release(keys=[keys.lease(rollout)], args=[owner])
+
+    async def commit(self, rollout: RolloutId, owner: str, commit: Commit, *, base_us: int) -> Control:
+        """Write outcomes, and intents while the rollout is running; renew the lease. Atomic, and may be repeated.
+
+        Raises LeaseLostError, having written nothing, when somebody else owns the rollout.
+        """
+        numbers = list(dict.fromkeys((*commit.outcomes, *commit.intents)))
+        args: list[str | int | bytes] = [owner, int(keys.LEASE * 1000), now_us(), base_us, commit.report]
+        for number in numbers:
+            args.append(bytes(commit.outcomes.get(number, b"")))
+            args.append(bytes(commit.intents.get(number, b"")))
+        names = [keys.meta(rollout), keys.lease(rollout), keys.events(rollout)]
+        names += [keys.batch(rollout, number) for number in numbers]
+        with _redis_errors(self._where):
+            state, detail = await self._commit(keys=names, args=args)
+        if state == b"lost":
+            raise LeaseLostError(
+                f"rollout {rollout} is executed by another process now ({detail.decode() or 'its data is gone from Redis'});"
+                " this one has stopped sending"
+            )
+        return Control(RolloutState(state.decode()), detail.decode())
+
+    async def transition(
+        self,
+        rollout: RolloutId,
+        expected: RolloutState,
+        new: RolloutState,
+        fields: Mapping[str, str | int] | None = None,
+    ) -> RolloutState:
+        """Change the state if it is still `expected`; return the state that it was in."""
+        flat: list[str | int] = [item for pair in (fields or {"pause_reason": ""}).items() for item in pair]
+        with _redis_errors(self._where):
+            was = await self._transition(
+                keys=[keys.meta(rollout), keys.events(rollout)], args=[expected.value, new.value, *flat]
+            )
+        if was is None:
+            raise StateError(f"there is no rollout {rollout!r} in {self._where}")
+        return RolloutState(was.decode())
+
+    async def annotate(self, rollout: RolloutId, fields: Mapping[str, str | int]) -> None:
+        """Write fields of the rollout as a whole."""
+        with _redis_errors(self._where):
+            await self._redis.hset(keys.meta(rollout), mapping=dict(fields.items()))
+
+    async def expire(self, rollout: RolloutId, batches: int) -> None:
+        """Let everything but the report expire after RETENTION."""
+        with _redis_errors(self._where):
+            for start in range(0, batches, 1000):
+                async with self._redis.pipeline(transaction=False) as pipe:
+                    for number in range(start, min(start + 1000, batches)):
+                        pipe.expire(keys.batch(rollout, number), keys.RETENTION)
+                    await pipe.execute()
+            for key in (keys.plan(rollout), keys.events(rollout)):
+                await self._redis.expire(key, keys.RETENTION)
+
+    # Progress
+
+    async def events(self, rollout: RolloutId, after: str, *, wait: float) -> list[ProgressEvent]:
+        """Return the events after an ID ('0' = all that are kept, '$' = from now on), waiting up to `wait` seconds."""
+        with _redis_errors(self._where):
+            found = await self._redis.xread({keys.events(rollout): after}, count=100, block=max(1, int(wait * 1000)))
+        entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1] if found else []
+        return [
+            ProgressEvent(
+                name.decode(), RolloutState(fields[b"state"].decode()), json.loads(fields[b"report"] or b"{}")
+            )
+            for name, fields in entries
+        ]
+
+
+def _redact(url: str) -> str:
+    """Return a URL without its password."""
+    scheme, separator, rest = url.partition("://")
+    userinfo, at, host = rest.rpartition("@")
+    if not at:
+        return url
+    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"

@@ -1,0 +1,1 @@
+"""Sockets and the one loop that drives the SIP core over them."""

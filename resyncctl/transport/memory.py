@@ -1,0 +1,101 @@
+"""A network in memory with loss, delay, duplication and resets, for tests and for rehearsals without sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from dataclasses import dataclass
+
+from resyncctl.errors import TransportError
+from resyncctl.sip.uac import Ending
+from resyncctl.sip.uas import Address
+from resyncctl.transport.link import Link, Receiver
+
+
+@dataclass(frozen=True, slots=True)
+class Weather:
+    """What happens to a datagram on its way. Shares are 0 to 1, times are seconds."""
+
+    loss: float = 0.0
+    duplication: float = 0.0
+    resets: float = 0.0
+    """Share of datagrams that come back as ICMP port unreachable, as from a phone that is booting."""
+    delay: float = 0.0
+    jitter: float = 0.0
+    """Up to this much is added to the delay, so that datagrams overtake each other."""
+
+
+class MemoryNetwork:
+    """Links in one process. A datagram to an address that nobody has opened is refused, as ICMP would.
+
+    `rng` decides loss and the like, so that a seed repeats a run. Works on any event loop, also one with its own time.
+    """
+
+    def __init__(self, *, rng: random.Random, weather: Weather | None = None) -> None:
+        self._rng = rng
+        self.weather = Weather() if weather is None else weather
+        self._links: dict[Address, MemoryLink] = {}
+        self._next_port = 49_152
+        self.sent = 0
+        """Datagrams handed over, those that were lost on the way included."""
+
+    def open(self, local: Address, receiver: Receiver) -> Link:
+        """Open a link (port 0 = any); raise TransportError when the address is taken."""
+        if local[1] == 0:
+            local = (local[0], self._next_port)
+            self._next_port += 1
+        if local in self._links:
+            raise TransportError(
+                f"cannot open port {local[1]} on {local[0]}: it is taken; choose another --local-address"
+            )
+        link = MemoryLink(self, local, receiver)
+        self._links[local] = link
+        return link
+
+    def source_for(self, destination: Address) -> str:
+        """Every address is reached from the loopback address of its family."""
+        return "::1" if ":" in destination[0] else "127.0.0.1"
+
+    def carry(self, data: bytes, source: MemoryLink, destination: Address) -> None:
+        """Take a datagram and deliver it, or not, as the weather is."""
+        self.sent += 1
+        weather, rng = self.weather, self._rng
+        if rng.random() < weather.loss:
+            return
+        copies = 2 if rng.random() < weather.duplication else 1
+        reset = rng.random() < weather.resets
+        loop = asyncio.get_running_loop()
+        for _ in range(copies):
+            delay = weather.delay + rng.random() * weather.jitter
+            loop.call_later(delay, self._arrive, data, source, destination, reset)
+
+    def _arrive(self, data: bytes, source: MemoryLink, destination: Address, reset: bool) -> None:
+        link = self._links.get(destination)
+        if link is None or reset:
+            if not source.closed:
+                source.receiver.delivery_failed(data, destination, Ending.REFUSED, "ICMP: Connection refused")
+            return
+        link.receiver.datagram_received(data, source.local)
+
+    def forget(self, local: Address) -> None:
+        """Close the address for further datagrams."""
+        self._links.pop(local, None)
+
+
+class MemoryLink:
+    """One open address of a MemoryNetwork."""
+
+    def __init__(self, network: MemoryNetwork, local: Address, receiver: Receiver) -> None:
+        self._network = network
+        self.receiver = receiver
+        self.local = local
+        self.closed = False
+
+    def send(self, data: bytes, destination: Address) -> None:
+        """Hand a datagram to the network."""
+        self._network.carry(data, self, destination)
+
+    def close(self) -> None:
+        """Stop receiving."""
+        self.closed = True
+        self._network.forget(self.local)

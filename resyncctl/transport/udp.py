@@ -1,0 +1,154 @@
+"""UDP sockets on asyncio, IPv4 and IPv6, with ICMP errors read from the socket's error queue (Linux).
+
+The socket is our own, read through `loop.add_reader`: asyncio's datagram transport hides the error queue, and with it
+which datagram an ICMP message is about. Measured, it is also not slower than uvloop's transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import os
+import socket
+import struct
+import sys
+from typing import Final
+
+from resyncctl.errors import TransportError
+from resyncctl.sip.grammar import MAX_MESSAGE
+from resyncctl.sip.uac import Ending
+from resyncctl.sip.uas import Address
+from resyncctl.transport.link import Link, Receiver
+
+_READS_PER_WAKE_UP: Final = 64
+"""Datagrams read before other work of the loop gets its turn."""
+_BUFFER: Final = 4 * 1024 * 1024
+"""Bytes asked for the socket's buffers: a thousand requests in flight may be answered within a millisecond."""
+
+_MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
+_RECVERR: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+"""IP_RECVERR and IPV6_RECVERR (linux/in.h, linux/in6.h): queue ICMP errors with the datagram that caused them."""
+_EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")  # struct sock_extended_err, linux/errqueue.h
+_LINUX: Final = sys.platform == "linux"
+_TRANSIENT: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
+
+
+def family_of(address: str) -> socket.AddressFamily:
+    """Return AF_INET6 for an address with a colon, else AF_INET."""
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def ending_of(number: int) -> Ending:
+    """Translate an errno from ICMP or from sending into how the request ends."""
+    if number == errno.ECONNREFUSED:
+        return Ending.REFUSED
+    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET}:
+        return Ending.NO_ROUTE
+    return Ending.NOT_SENT
+
+
+class UdpNetwork:
+    """Opens real sockets on the running event loop."""
+
+    def open(self, local: Address, receiver: Receiver) -> Link:
+        """Bind a UDP socket (port 0 = any); raise TransportError when the address or port cannot be used."""
+        return UdpLink(local, receiver)
+
+    def source_for(self, destination: Address) -> str:
+        """Ask the routing table which local address leads to `destination`; raise TransportError without a route."""
+        try:
+            with socket.socket(family_of(destination[0]), socket.SOCK_DGRAM) as probe:
+                probe.connect(destination)
+                return str(probe.getsockname()[0])
+        except OSError as error:
+            raise TransportError(
+                f"there is no route to {destination[0]} from this machine ({error.strerror}); check --local-address"
+            ) from error
+
+
+class UdpLink:
+    """One bound UDP socket. Raises TransportError when it cannot be bound."""
+
+    def __init__(self, local: Address, receiver: Receiver) -> None:
+        self._receiver = receiver
+        self._loop = asyncio.get_running_loop()
+        family = family_of(local[0])
+        self._recverr = _RECVERR[family]
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        try:
+            self._socket.setblocking(False)
+            if family == socket.AF_INET6:
+                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+                self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+                if _LINUX:  # beyond net.core.rmem_max, where we may
+                    with contextlib.suppress(OSError):
+                        force = 33 if option == socket.SO_RCVBUF else 32  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
+                        self._socket.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+            if _LINUX:
+                self._socket.setsockopt(*self._recverr, 1)
+            self._socket.bind(local)
+        except OSError as error:
+            self._socket.close()
+            raise TransportError(
+                f"cannot open UDP port {local[1]} on {local[0]}: {error.strerror}; choose another --local-address, or port 0"
+                " for any free port"
+            ) from error
+        name = self._socket.getsockname()
+        self.local: Address = (str(name[0]), int(name[1]))
+        self._closed = False
+        self._loop.add_reader(self._socket, self._readable)
+
+    def send(self, data: bytes, destination: Address) -> None:
+        """Send one datagram; see `Link.send`."""
+        try:
+            self._socket.sendto(data, destination)
+        except OSError as error:
+            if error.errno in _TRANSIENT:
+                return  # lost on the way out; Timer E sends it again
+            # Linux reports a queued ICMP error of an earlier datagram here, and sends nothing: read it and try once more.
+            self._read_errors()
+            try:
+                self._socket.sendto(data, destination)
+            except OSError as again:
+                if again.errno not in _TRANSIENT:
+                    raise
+
+    def close(self) -> None:
+        """Stop receiving and close the socket."""
+        if not self._closed:
+            self._closed = True
+            self._loop.remove_reader(self._socket)
+            self._socket.close()
+
+    def _readable(self) -> None:
+        receive, deliver = self._socket.recvfrom, self._receiver.datagram_received
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                data, source = receive(MAX_MESSAGE)
+            except OSError as error:
+                if error.errno in _TRANSIENT:
+                    self._read_errors()
+                    return
+                self._read_errors()
+                continue
+            deliver(data, source[:2])
+            if self._closed:
+                return
+
+    def _read_errors(self) -> None:
+        """Read the error queue; it holds nothing but ICMP errors and is nearly always empty."""
+        if not _LINUX:
+            return
+        for _ in range(_READS_PER_WAKE_UP):
+            try:
+                quoted, ancillary, _, destination = self._socket.recvmsg(MAX_MESSAGE, 512, _MSG_ERRQUEUE)
+            except OSError:
+                return
+            for level, kind, content in ancillary:
+                if (level, kind) == self._recverr and len(content) >= _EXTENDED_ERROR.size:
+                    number = _EXTENDED_ERROR.unpack_from(content)[0]
+                    self._receiver.delivery_failed(
+                        quoted, destination[:2], ending_of(number), f"ICMP: {os.strerror(number)}"
+                    )

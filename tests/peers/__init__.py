@@ -1,0 +1,15 @@
+"""SIP and Redis servers that nobody here wrote, started for one test and stopped by their pid.
+
+    sipp            SIPp as a phone: one answer, 100 then 200, busy once, silence, digest challenges
+    kamailio        Kamailio as registrar, proxy and next hop of a Path, with JSON-RPC
+    baresip         baresip, registered
+    pjsip_phone     a PJSIP phone in a process of its own
+    aiosip_phone    an aiosip 0.2.0 phone in a process of its own
+    redis_server    redis-server with an append-only file, to be killed and restarted
+    plain_client    NOTIFY and REGISTER written by hand over a plain UDP socket
+    digest          digest answers computed with hashlib, independent of the product
+    message         a received SIP message and when it was received
+    process, waiting, ports    what the above are made of
+
+Everything runs on loopback. Every peer is a context manager with `stop()`; a failure shows the peer's own log.
+"""
