@@ -27,8 +27,8 @@ class Live:
     """
 
     __slots__ = (
-        "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us", "extra", "forced_at",
-        "forced_delay", "host", "lines", "place", "planned_at", "port", "request_uri", "sent_at", "template", "ticket",
+        "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us", "extra", "forced_at",
+        "forced_delay", "host", "place", "planned_at", "port", "request_uri", "sent_at", "template", "ticket",
         "to_uri", "trigger", "trigger_number", "via", "wanted_at",
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ class Live:
         self.trigger_number = target.trigger
         self.body = trigger.render_body(call_id=target.call_id).encode() if trigger.body else b""
         self.credentials: Credentials | None = credentials_of(target.auth_username, target.auth_password)
-        self.lines = _lines(target)
+        self._target = target
         self.template: NotifyTemplate
         self.via = ""
         self.extra = ""
@@ -72,6 +72,13 @@ class Live:
             hop = proxy or parse_path(target.path)[0].uri
         self.host, self.port = next_hop(hop)
         self.destination: Address = (self.host, self.port) if numeric(self.host) else NOWHERE
+
+    @property
+    def lines(self) -> tuple[str, ...]:
+        """The AORs of all its lines, as a busy source knows them."""
+        target = self._target
+        first = line_key(target.aor or target.contact)
+        return (first, *target.lines.split(",")) if target.lines else (first,)
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         """Write the NOTIFY; see `sip.uac.Outgoing`."""
@@ -124,18 +131,12 @@ def loose(proxy: str) -> str:
 
 def next_hop(uri: str) -> tuple[str, int]:
     """Return host (without brackets) and port that a URI's requests go to over UDP (RFC 3261 19.1.1: maddr first)."""
-    _, _, rest = uri.partition(":")
-    hostport = rest.rpartition("@")[2]
-    if ";" not in hostport and "[" not in hostport:  # nearly all contacts
-        host, _, port = hostport.partition(":")
+    at = uri.find("@")
+    host, _, port = uri[at + 1 :].partition(":")
+    if at > 0 and (not port or port.isdigit()) and ";" not in host:  # nearly all contacts
         return host, int(port) if port else DEFAULT_PORT
     parsed = Uri.parse(uri)
     for name, value in parsed.parameters:
         if name.lower() == "maddr" and value:
             return value.strip("[]"), parsed.port or DEFAULT_PORT
     return parsed.address, parsed.port or DEFAULT_PORT
-
-
-def _lines(target: Target) -> tuple[str, ...]:
-    first = line_key(target.aor or target.contact)
-    return (first, *target.lines.split(",")) if target.lines else (first,)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -106,9 +107,7 @@ class BusyFile:
             signature = (found.st_ino, found.st_size, found.st_mtime_ns, found.st_dev)
             if signature == self._signature:
                 return
-            if found.st_size > MAX_FILE:
-                raise OSError(0, f"larger than {MAX_FILE} bytes")
-            text = self._path.read_text(encoding="utf-8", errors="replace")
+            text = _read(self._path, found)
         except OSError as error:
             self._lose(error.strerror or os.strerror(error.errno or 0), now=now)
             return
@@ -133,7 +132,7 @@ class BusyFile:
 
     def _take(self, busy: dict[str, Busy], *, now: float) -> None:
         gone = self._busy.keys() - busy.keys()
-        if not self._known or gone or busy != self._busy:
+        if not self._known or busy != self._busy:
             self.version += 1
         self._left = {key: left for key, left in self._left.items() if now < left + self._idle_for and key not in busy}
         self._left.update(dict.fromkeys(gone, now))
@@ -142,9 +141,21 @@ class BusyFile:
 
 
 def _keys(line: str) -> tuple[str, ...]:
-    """Return the keys that a busy entry may have for a line: `user@host`, and the bare user part."""
+    """Return the keys that a busy entry may have for a line: `user@host` and the bare user; for a bare user any host."""
     user, at, _ = line.partition("@")
-    return (line, user) if at else (line,)
+    return (line, user) if at else (line, f"{line}@")
+
+
+def _read(path: Path, found: os.stat_result) -> str:
+    """Return the text of a file; raise OSError for one that cannot be a busy file as well."""
+    if not stat.S_ISREG(found.st_mode):  # a pipe would block
+        raise OSError(0, "not a regular file")
+    if found.st_size > MAX_FILE:
+        raise OSError(0, f"larger than {MAX_FILE} bytes")
+    text = path.read_text(encoding="utf-8-sig", errors="replace")
+    if "\0" in text:  # UTF-16: no line of it would be understood
+        raise OSError(0, "holds NUL bytes; write it as UTF-8")
+    return text
 
 
 def _parse(text: str) -> dict[str, Busy]:
@@ -154,5 +165,9 @@ def _parse(text: str) -> dict[str, Busy]:
         if not words or words[0].startswith("#"):
             continue
         emergency = len(words) > 1 and words[1].lower() == "emergency"
-        busy[line_key(words[0])] = Busy.EMERGENCY if emergency else Busy.BUSY
+        key = line_key(words[0])
+        user, at, _ = key.partition("@")
+        for name in (key, f"{user}@") if at else (key,):
+            if emergency or name not in busy:  # of two calls on a line, the emergency call counts
+                busy[name] = Busy.EMERGENCY if emergency else Busy.BUSY
     return busy

@@ -6,15 +6,17 @@ import csv
 import difflib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Final, TextIO
 
 from resyncctl.errors import InputError, PhoneListError
-from resyncctl.inventory.phone import FIELDS, MAX_FIELD, Phone, parse_phone
+from resyncctl.inventory.phone import FIELDS, Phone, parse_phone
 from resyncctl.rollout.device import PARAMETERS
 
 _SHOWN: Final = 20
 """Bad rows that are spelled out; of more only the number is told."""
-_COLUMNS: Final = frozenset(FIELDS) | PARAMETERS
+_MAX_HEADER: Final = 65_536
+"""Characters of the header row; a longer one is no header."""
+_COLUMNS: Final = {name.lower(): name for name in (*FIELDS, *PARAMETERS)}
 
 
 class CsvPhones:
@@ -33,17 +35,14 @@ class CsvPhones:
         problems: list[str] = []
         bad = 0
         count = 0
-        csv.field_size_limit(MAX_FIELD * 16)
         try:
             with self.path.open(encoding="utf-8-sig", newline="") as file:
-                first = file.readline()
+                first = file.readline(_MAX_HEADER)
                 delimiter = max(",;\t", key=first.count)
                 header = self._header(next(csv.reader([first], delimiter=delimiter), []))
-                reader = csv.reader(file, delimiter=delimiter, strict=True)
-                for row in reader:
-                    if not row:
+                for line, row in _records(file, delimiter):
+                    if isinstance(row, list) and not any(map(str.strip, row)):
                         continue
-                    line = reader.line_num + 1
                     count += 1
                     try:
                         values = self._values(header, row)
@@ -59,8 +58,6 @@ class CsvPhones:
             raise InputError(f"{self.path}: cannot be read ({error.strerror}); give a CSV file of phones") from error
         except UnicodeDecodeError as error:
             raise InputError(f"{self.path}: not UTF-8 text ({error.reason}); save the file as UTF-8") from error
-        except csv.Error as error:
-            raise InputError(f"{self.path}: not CSV at line {count + 2}: {error}; check its quotes") from error
         if bad:
             raise PhoneListError(str(self.path), problems, bad)
         if not count:
@@ -71,14 +68,14 @@ class CsvPhones:
         ignored = []
         for name in names:
             plain = name.strip()
-            known = plain if plain in _COLUMNS else plain.lower()
-            if known not in _COLUMNS:
-                close = difflib.get_close_matches(known, _COLUMNS, n=1, cutoff=0.8)
-                close = close or difflib.get_close_matches(plain.upper(), PARAMETERS, n=1, cutoff=0.8)
+            known = _COLUMNS.get(plain.lower(), "")
+            if not known:
+                close = difflib.get_close_matches(plain.lower(), _COLUMNS, n=1, cutoff=0.8)
                 if close:
-                    raise InputError(f"{self.path}: line 1: unknown column {plain!r}; did you mean {close[0]}?")
+                    raise InputError(
+                        f"{self.path}: line 1: unknown column {plain[:60]!r}; did you mean {_COLUMNS[close[0]]}?"
+                    )
                 ignored.append(plain)
-                known = ""
             elif known in columns:
                 raise InputError(f"{self.path}: line 1: the column {known} is there twice")
             columns.append(known)
@@ -90,7 +87,22 @@ class CsvPhones:
         self.ignored = tuple(name for name in ignored if name)
         return columns
 
-    def _values(self, header: list[str], row: list[str]) -> dict[str, str]:
-        if len(row) > len(header):
+    def _values(self, header: list[str], row: list[str] | csv.Error) -> dict[str, str]:
+        if isinstance(row, csv.Error):
+            raise InputError(f"not CSV: {row}; check its quotes") from row
+        if any(row[len(header) :]):
             raise InputError(f"{len(row)} fields, the header has {len(header)}; quote fields that hold the separator")
         return {name: text.strip() for name, text in zip(header, row, strict=False) if name}
+
+
+def _records(file: TextIO, delimiter: str) -> Iterator[tuple[int, list[str] | csv.Error]]:
+    """Yield the rows behind the header with the line that each begins at; for a row that is not CSV, what is wrong."""
+    reader = csv.reader(file, delimiter=delimiter, strict=True)
+    while True:
+        line = reader.line_num + 2
+        try:
+            yield line, next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line, error

@@ -63,9 +63,9 @@ def parse_phone(values: Mapping[str, str]) -> Phone:
     if not aor and not contact:
         raise InputError("neither aor nor contact is given")
     if contact:
-        _check_uri(contact := _bare(contact), "contact")
+        _check_uri(contact := _bare(contact, "contact"), "contact")
     if aor:
-        aor = _check_aor(_bare(aor), alone=not contact)
+        aor = _check_aor(_bare(aor, "aor"), alone=not contact)
     path = values.get("path", "")
     if path:
         parse_path(path)
@@ -96,7 +96,7 @@ def parse_path(text: str) -> list[NameAddr]:
     routes = []
     try:
         for value in split_values(text):
-            route = NameAddr.parse(value if value.startswith("<") else f"<{value}>")
+            route = NameAddr.parse(value if "<" in value else f"<{value}>")
             Uri.parse(route.uri)
             routes.append(route)
     except SipError as error:
@@ -111,7 +111,9 @@ def credentials_of(username: str, password: str) -> Credentials | None:
 
 def line_key(address: str) -> str:
     """Return `user@host` (host in lower case), or the bare user, for comparing addresses of record of any spelling."""
-    text = address.strip().strip("<>")
+    text = address.strip()
+    if "<" in text:
+        text = text.partition("<")[2].partition(">")[0]
     scheme, colon, rest = text.partition(":")
     if colon and scheme.lower() in {"sip", "sips"}:
         text = rest
@@ -149,14 +151,14 @@ class Selection:
         return True
 
 
-def _bare(text: str) -> str:
+def _bare(text: str, what: str) -> str:
     """Return the URI of `<uri>` or `"name" <uri>;params`, as registrars print contacts."""
     if "<" not in text:
         return text
     try:
         return NameAddr.parse(text).uri
     except SipError as error:
-        raise InputError(str(error)) from error
+        raise InputError(f"{what}: {error}") from error
 
 
 def _check_uri(text: str, what: str) -> None:
@@ -169,11 +171,11 @@ def _check_uri(text: str, what: str) -> None:
 
 
 def _check_aor(text: str, *, alone: bool) -> str:
+    if alone and "@" not in text:
+        raise InputError(f"aor {text[:60]!r} is not user@host, and there is no contact to send to")
     if not text.lower().startswith(("sip:", "sips:")):
-        if "@" not in text and not alone:
+        if "@" not in text:
             return text  # a PBX's bare extension: a name only, the request goes to the contact
         text = f"sip:{text}"
     _check_uri(text, "aor")
-    if alone and "@" not in text:
-        raise InputError(f"aor {text!r} has no user part, and there is no contact to send to")
     return text

@@ -11,6 +11,8 @@ _OVERLOADED: Final = frozenset({500, 503, 504})
 _RETRYABLE: Final = frozenset({TargetState.UNREACHABLE, TargetState.OVERLOADED})
 MAX_BACKOFF: Final = 600.0
 """Seconds; a longer Retry-After is still honoured."""
+MAX_RETRY_AFTER: Final = 3600
+"""Seconds; a phone that wants to be left alone for longer is not asked again: every state has a deadline (design 3.3)."""
 BUDGET_SHARE: Final = 0.1
 BUDGET_LEAST: Final = 100
 """Retries that a rollout may make: this share of its targets, at least so many. A fleet that is down is not hammered."""
@@ -40,7 +42,7 @@ def retry_in(
     `attempt` is the one that has just ended, from 1. Exponential from `retry_delay`, up to half of it added at random
     (`share` in [0, 1)), and never before `retry_after` seconds (-1 = the phone asked for nothing; RFC 3261 20.33).
     """
-    if state not in _RETRYABLE or attempt >= attempts:
+    if state not in _RETRYABLE or attempt >= attempts or retry_after > MAX_RETRY_AFTER:
         return None
-    backoff: float = min(MAX_BACKOFF, retry_delay * 2.0 ** (attempt - 1)) * (1 + share / 2)
+    backoff: float = min(MAX_BACKOFF, retry_delay * 2.0 ** min(attempt - 1, 30)) * (1 + share / 2)
     return max(backoff, float(retry_after))

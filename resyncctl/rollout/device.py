@@ -8,22 +8,27 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
+from itertools import pairwise
 from typing import Final
 
 from resyncctl.errors import InputError
 
 _NOT_HEX: Final = re.compile(r"[:.\-]")
 _MAC: Final = re.compile(r"[0-9a-f]{12}\Z")
+_NO_MAC: Final = frozenset({"0" * 12, "f" * 12})
 
 
 def normal_mac(text: str) -> str:
-    """Return a MAC address as twelve lower-case hex digits; raise InputError for anything else. '' stays ''."""
+    """Return a MAC address as twelve lower-case hex digits; raise InputError for anything else. '' stays ''.
+
+    All zeros or all ones is what systems write that do not know the address: '', so that it makes no two phones one.
+    """
     if not text:
         return ""
     digits = _NOT_HEX.sub("", text.strip().lower())
     if not _MAC.match(digits):
         raise InputError(f"not a MAC address: {text[:40]!r}")
-    return digits
+    return "" if digits in _NO_MAC else digits
 
 
 def normal_instance(text: str) -> str:
@@ -54,7 +59,7 @@ def group_bindings(identities: Sequence[array[int]]) -> array[int]:
 
     for column in identities:
         order = sorted((index for index in range(count) if column[index]), key=column.__getitem__)
-        for left, right in zip(order, order[1:], strict=False):
+        for left, right in pairwise(order):
             if column[left] == column[right]:
                 first, second = sorted((root(left), root(right)))
                 parent[second] = first
@@ -95,11 +100,9 @@ _NUMBERS: Final = frozenset(
         "DBID_UPGRADE_RETRY_DELAY",
     }
 )
-_TEXTS: Final = frozenset(
-    {"DBID_PRV_CONFIGFILE", "DBID_PRV_HTTP_AUTHENTRCATION", "DBID_PROFILE_RULE", "DBID_PRV_HTTP_AUTHENTRCATION2",
-     "DBID_PROFILE_RULE2", "DBID_UPGRADE_RULE"}
-)  # fmt: skip
-PARAMETERS: Final = _SWITCHES | _NUMBERS | _TEXTS | {"DBID_RESYNC_FROM_SIP"}
+_AUTHENTICATION: Final = frozenset({"DBID_PRV_HTTP_AUTHENTRCATION", "DBID_PRV_HTTP_AUTHENTRCATION2"})
+_TEXTS: Final = frozenset({"DBID_PRV_CONFIGFILE", "DBID_PROFILE_RULE", "DBID_PROFILE_RULE2", "DBID_UPGRADE_RULE"})
+PARAMETERS: Final = _SWITCHES | _NUMBERS | _AUTHENTICATION | _TEXTS | {"DBID_RESYNC_FROM_SIP"}
 """Every DBID_* parameter of the phones' provisioning manual."""
 MAX_DELAY: Final = 30 * 86_400
 """Seconds; a longer delay is taken for a mistake."""
@@ -116,6 +119,8 @@ def parse_profile(values: dict[str, str]) -> Profile:
             text.isascii() and text.isdigit() and int(text[:10]) <= MAX_DELAY and len(text) < 9
         ):
             raise InputError(f"{name} is {text[:20]!r}, it takes a whole number of at most {MAX_DELAY}")
+        if name in _AUTHENTICATION and text not in {"Basic", "Digest", "Digests"}:  # the manual has both spellings
+            raise InputError(f"{name} is {text[:20]!r}, it takes Basic or Digest")
         if name == "DBID_RESYNC_FROM_SIP" and text not in {"0", "1", "2"}:
             raise InputError(f"{name} is {text[:20]!r}, it takes 0, 1 or 2")
     from_sip = values.get("DBID_RESYNC_FROM_SIP")

@@ -138,16 +138,16 @@ class Options:
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> Options:
         """Read what as_dict wrote."""
-        known = {item.name: item.type for item in fields(cls)}
+        known = {item.name for item in fields(cls)}
         kept = {name: value for name, value in values.items() if name in known}
         kept["action"] = Action(str(kept["action"]))
         kept["on_busy"] = OnBusy(str(kept["on_busy"]))
         return cls(**kept)  # type: ignore[arg-type]
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(slots=True)
 class Target:
-    """One phone in a rollout, as the plan keeps it. All text, so that a batch of them is a few columns of text.
+    """One phone in a rollout, as the plan keeps it. All text, so that a batch of them is a few columns of text, in this order.
 
     `lines` are the AORs of the phone's other lines, for the question whether it is in a call. `trigger` is an index into
     the plan's triggers. `due_us` is the offset in the plan; -1 for a phone that the plan skips with `skip`.

@@ -39,13 +39,14 @@ class Batch:
 def schedule(columns: Columns, options: Options, seed: int) -> Iterator[Batch]:
     """Yield the batches of a rollout in order of their first due time.
 
-    due = wave_start + batch_number * batch_interval + jitter, then pushed apart so that never more than `rate` sends start
-    in any second. There is one wave. A batch of more than MAX_BATCH targets comes in several parts of the same wave.
+    due = wave_start + batch_number * batch_interval + jitter, then pushed apart so that never more than `rate` sends
+    (rounded up when it is fractional) start in any second. There is one wave. A batch of more than MAX_BATCH targets comes
+    in several parts of the same wave.
     """
     count = len(columns)
     order = interleave(columns.sites)
     dues, batch_of = _dues(columns, options, seed, order)
-    by_due = sorted(range(count), key=dues.__getitem__)
+    by_due = sorted(order, key=dues.__getitem__)  # stable: equal dues stay interleaved over the sites
     _push_apart(by_due, dues, spacing_us(options.rate))
     parts: dict[int, tuple[array[int], array[int]]] = {}
     sizes = _sizes(count, options.batch_size)
@@ -83,10 +84,10 @@ def _dues(columns: Columns, options: Options, seed: int, order: Sequence[int]) -
     for position, index in enumerate(order):
         number = position // options.batch_size
         delay = columns.random_delays[index]
-        offset = number * options.batch_interval
+        due = round(number * options.batch_interval * 1_000_000)
         if delay:
-            offset += jitter.share(columns.devices[index]) * delay
-        dues[index] = round(offset * 1_000_000)
+            due += int(jitter.share(columns.devices[index]) * delay * 1_000_000)  # below the delay, never equal to it
+        dues[index] = due
         batch_of[index] = number
     return dues, batch_of
 

@@ -35,6 +35,8 @@ class PauseReason(StrEnum):
 class Command(Enum):
     """What moves a rollout."""
 
+    SUBMIT = auto()
+    """Somebody has to approve it first; SCHEDULE is the approval."""
     SCHEDULE = auto()
     START = auto()
     PAUSE = auto()
@@ -45,8 +47,12 @@ class Command(Enum):
     FINISH = auto()
 
 
+OPERATOR: Final = frozenset({Command.PAUSE, Command.RESUME, Command.ABORT})
+"""Commands that people give; the others are steps of the engine."""
+
 _R = RolloutState
 ROLLOUT: Final[dict[tuple[RolloutState, Command], RolloutState]] = {
+    (_R.PLANNED, Command.SUBMIT): _R.AWAITING_APPROVAL,
     (_R.PLANNED, Command.SCHEDULE): _R.SCHEDULED,
     (_R.PLANNED, Command.ABORT): _R.ABORTED,
     (_R.AWAITING_APPROVAL, Command.SCHEDULE): _R.SCHEDULED,
@@ -95,6 +101,6 @@ def move(state: RolloutState, command: Command) -> RolloutState:
     try:
         return ROLLOUT[state, command]
     except KeyError:
-        possible = sorted(each.name.lower() for source, each in ROLLOUT if source is state)
+        possible = sorted(each.name.lower() for source, each in ROLLOUT if source is state and each in OPERATOR)
         hint = f"possible now: {', '.join(possible)}" if possible else "nothing can change it any more"
         raise StateError(f"cannot {command.name.lower()} a rollout that is {state.value}; {hint}") from None

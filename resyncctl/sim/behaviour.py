@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import secrets
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -14,33 +15,46 @@ from resyncctl.rollout.pacing import Jitter
 from resyncctl.sim.roster import SimulatedPhone
 from resyncctl.sip.digest import Algorithm, Challenge, Qop, challenge_header, parse_authorization, verify
 from resyncctl.sip.message import HeaderFields, Request
-from resyncctl.vendors import CALL_ID_PLACEHOLDER, FALLBACK_EVENT, Catalogue, Reboots, Trigger, Vendor
+from resyncctl.vendors import CALL_ID_PLACEHOLDER, FALLBACK_EVENT, Reboots, Trigger, Vendor
 
 SILENT: Final = "silent"
 """How an answer of nothing at all is written."""
 
 
-class Share(NamedTuple):
-    """A share of the phones, 0 to 1, and the final status that they answer a NOTIFY with; None = they are silent."""
+Range = tuple[float, float]
+"""The least and the most, in seconds; drawn uniformly in between."""
 
-    status: int | None
+
+class Share(NamedTuple):
+    """A share of the phones, 0 to 1, and the final status that they answer a NOTIFY with; 0 = they are silent."""
+
+    status: int
     share: float
 
 
 class Verdict(NamedTuple):
-    """An answer: status and the headers that it needs; status None = none."""
+    """An answer: status and the headers that it needs."""
 
-    status: int | None
+    status: int
     headers: HeaderFields = ()
+
+
+QUIET: Final = Verdict(0)
+"""No answer at all."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Behaviour:
-    """How the phones of a fleet behave. Ranges are (least, most) seconds, drawn uniformly; raises InputError."""
+    """How the phones of a fleet behave. Raises InputError for shares and times that make no sense.
+
+    `seed` decides which phone answers what and which one is mute, and the luck of delays and losses.
+    """
+
+    seed: int = 0
 
     answers: tuple[Share, ...] = (Share(200, 1.0),)
     """Which share of the phones gives which answer; together 1."""
-    delay: tuple[float, float] = (0.0, 0.0)
+    delay: Range = (0.0, 0.0)
     """From the request to its final answer."""
     provisional: bool = False
     """Say 100 at once, and the final answer after the delay."""
@@ -53,14 +67,12 @@ class Behaviour:
     """Requests that each phone refuses with 503 and Retry-After before it answers as it should."""
     retry_after: int = 1
     """Seconds."""
-    boot_time: tuple[float, float] = (30.0, 30.0)
+    boot_time: Range = (30.0, 30.0)
     """From the answer to a reboot until the phone hears again (and registers, when there is a registrar)."""
     mute_on_reboot: float = 0.0
     """Share of the phones that reboot without answering first."""
-    register_at_start: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse shares and times that make no sense."""
         for name, share in (("loss", self.loss), ("mute_on_reboot", self.mute_on_reboot)):
             if not 0 <= share <= 1:
                 raise InputError(f"{name} is {share:g}, it takes a share from 0 to 1")
@@ -76,7 +88,7 @@ class Behaviour:
 def parse_answers(text: str) -> tuple[Share, ...]:
     """Read `200:90%,404:5%,silent:5%`; one entry may leave its share out and gets the rest. Raises InputError."""
     where = f"answers {text[:80]!r}"
-    shares: dict[int | None, float | None] = {}
+    shares: dict[int, float | None] = {}
     for entry in text.split(",", 32):
         code, colon, number = (part.strip() for part in entry.partition(":"))
         status = _status(code, where)
@@ -113,10 +125,10 @@ def deal(names: Sequence[str], shares: Sequence[float], *, seed: int) -> list[in
 class Guard:
     """The digest server of a fleet. Nonces need no memory: each is a keyed hash of the phone and the Call-ID."""
 
-    def __init__(self, challenge: Literal[401, 407] | None, algorithm: Algorithm, *, secret: str) -> None:
+    def __init__(self, challenge: Literal[401, 407] | None, algorithm: Algorithm) -> None:
         self._status = challenge
         self._algorithm = algorithm
-        self._secret = hashlib.blake2b(secret.encode()).digest()
+        self._secret = secrets.token_bytes(16)
         self._opaque = self._hash("opaque")
 
     def check(self, request: Request, phone: SimulatedPhone) -> Verdict | None:
@@ -156,7 +168,7 @@ class Guard:
             stale=stale,
             proxy=self._status == 407,
         )
-        return Verdict(self._status, (challenge_header(challenge),))
+        return Verdict(407 if challenge.proxy else 401, (challenge_header(challenge),))
 
     def _hash(self, *parts: str) -> str:
         text = "\0".join(parts).encode("utf-8", "surrogateescape")
@@ -195,9 +207,9 @@ def reboots(vendor: Vendor | None, event: str, body: str) -> bool:
     )
 
 
-def _status(text: str, where: str) -> int | None:
+def _status(text: str, where: str) -> int:
     if text.lower() == SILENT:
-        return None
+        return 0
     if not (text.isascii() and text.isdigit() and len(text) == 3 and 200 <= int(text) <= 699):
         raise InputError(f"{where}: {text[:20]!r} is no final answer; write a code from 200 to 699, or {SILENT}")
     if text in {"401", "407"}:

@@ -118,7 +118,9 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> int:
             writer.writeheader()
             writer.writerows(listed)
     except OSError as error:
-        raise InputError(f"{path}: cannot be written ({error.strerror}); name a file in a directory of yours") from error
+        raise InputError(
+            f"{path}: cannot be written ({error.strerror}); name a file in a directory of yours"
+        ) from error
     return len(listed)
 
 

@@ -23,7 +23,7 @@ from resyncctl.sip.headers import CSeq, NameAddr, Via, canonical, split_values
 HeaderFields = tuple[tuple[str, str], ...]
 """Header fields in their order: canonical name, value without folding and outer white space."""
 
-SINGLE: Final = frozenset({"call-id", "cseq", "from", "to", "max-forwards", "content-length"})
+SINGLE: Final = ("call-id", "cseq", "from", "to", "max-forwards", "content-length")
 """Headers that a request carries at most once and that we act on (RFC 3261 7.3.1)."""
 
 
@@ -221,10 +221,10 @@ def _request(first: str, headers: HeaderFields, body: bytes, raw: bytes) -> Requ
 
 def _response(first: str, headers: HeaderFields, body: bytes, raw: bytes) -> Response:
     version, _, rest = first.partition(" ")
-    status, space, reason = rest.partition(" ")
+    status, _, reason = rest.partition(" ")  # phones that leave out the reason forget its space: accepted
     if version.upper() != "SIP/2.0":
         raise SipParseError(f"version {version[:20]!r} instead of SIP/2.0", 0)
-    if len(status) != 3 or not space:
+    if len(status) != 3:
         raise SipParseError(f"not a status line: {first[:60]!r}", 0)
     code = parse_integer(status, "the status code")
     if not 100 <= code <= 699:
@@ -279,4 +279,8 @@ def scan_response(data: bytes) -> tuple[int, bytes, bytes] | None:
     ):
         return None
     stop = via.find(b";", branch)
-    return int(status), (via[branch:] if stop < 0 else via[branch:stop]).strip(b" \t"), data[cseq + 8 : cseq_end].strip(b" \t")
+    return (
+        int(status),
+        (via[branch:] if stop < 0 else via[branch:stop]).strip(b" \t"),
+        data[cseq + 8 : cseq_end].strip(b" \t"),
+    )

@@ -13,11 +13,12 @@ from typing import Final, NamedTuple, Protocol
 
 from resyncctl.errors import SipParseError
 from resyncctl.sip.digest import Challenge, Credentials, authorize, parse_challenge, strongest
+from resyncctl.sip.grammar import printable
 from resyncctl.sip.headers import parse_retry_after
-from resyncctl.sip.message import HeaderFields, KeepAlive, Request, Response, parse, scan_response
+from resyncctl.sip.message import KeepAlive, Request, Response, parse, scan_response
 from resyncctl.sip.notify import fields
 from resyncctl.sip.transaction import ClientTransaction, Effect, State, Timers
-from resyncctl.sip.uas import Address, answer
+from resyncctl.sip.uas import Address, answer, reply_address
 
 MAX_AUTHENTICATIONS: Final = 3
 """Requests that answer a challenge, at most, for one attempt: one for 401, one for 407, one for a stale nonce."""
@@ -92,8 +93,7 @@ class _Exchange(ClientTransaction):
     """A transaction and the request it carries (one object, not two: it is made for every NOTIFY)."""
 
     __slots__ = (
-        "answered",
-        "authorization",
+        "answers",
         "branch",
         "cseq",
         "cseq_value",
@@ -112,8 +112,8 @@ class _Exchange(ClientTransaction):
     request: Outgoing
     sent_at: float
     token: str
-    answered: tuple[tuple[bool, str], ...]
-    authorization: HeaderFields
+    answers: tuple[tuple[Challenge, int], ...]
+    """The challenges that this request answers, each with how often its nonce has been used by now."""
 
 
 class UserAgentClient:
@@ -157,21 +157,19 @@ class UserAgentClient:
         *,
         cseq: int,
         now: float,
-        authorization: HeaderFields = (),
+        extra: str = "",
     ) -> _Exchange:
         exchange = _Exchange(self._timers, now=now)
         branch = f"{_MAGIC}{token}{cseq}"
         exchange.branch = encoded = branch.encode()
         exchange.cseq = cseq
         exchange.cseq_value = f"{cseq} {request.method}".encode()
-        extra = fields(*authorization) if authorization else ""
         exchange.data = request.render(token=token, branch=branch, cseq=cseq, extra=extra)
         exchange.key = key
         exchange.request = request
         exchange.sent_at = now
         exchange.token = token
-        exchange.answered = ()
-        exchange.authorization = authorization
+        exchange.answers = ()
         self._exchanges[encoded] = exchange
         self._first_e.append((exchange.due_at, exchange))
         return exchange
@@ -183,10 +181,12 @@ class UserAgentClient:
             return self._receive_other(data, source, now=now)
         status, branch, cseq = scanned
         exchange = self._exchanges.get(branch)
-        if exchange is None or cseq != exchange.cseq_value:  # RFC 3261 17.1.3: branch and CSeq method
+        if exchange is None:
             if branch not in self._completed:
                 self.strays += 1
             return None
+        if cseq != exchange.cseq_value:  # RFC 3261 17.1.3: of another method, or ours in another spelling (`01 NOTIFY`)
+            return self._receive_other(data, source, now=now)
         if exchange.receive(status, now=now) is not Effect.ANSWER:
             return None
         if status < 300:
@@ -208,7 +208,7 @@ class UserAgentClient:
                 return None
             case Request():
                 reply = answer(message, source=source)
-                return None if reply is None else Transmit(reply, source)
+                return None if reply is None else Transmit(reply, reply_address(message, source=source))
             case Response():
                 return self._receive_response(message, now=now)
 
@@ -231,7 +231,7 @@ class UserAgentClient:
         status = response.status
         if status in {401, 407}:
             return self._authenticate(exchange, response, now=now)
-        wait, detail = -1, response.reason
+        wait, detail = -1, printable(response.reason)
         retry_after = response.get("Retry-After")
         if retry_after is not None:
             try:
@@ -254,17 +254,17 @@ class UserAgentClient:
             return self._finish(
                 exchange, Ending.UNANSWERABLE, response.status, now=now, detail="no digest that we speak"
             )
-        realms = tuple((challenge.proxy, challenge.realm) for challenge in challenges)
-        fresh = all(
-            challenge.stale or realm not in exchange.answered
-            for challenge, realm in zip(challenges, realms, strict=True)
-        )
+        answered = {(challenge.realm, challenge.proxy): (challenge, uses) for challenge, uses in exchange.answers}
+        fresh = all(one.stale or (one.realm, one.proxy) not in answered for one in challenges)
         if credentials is None or not fresh or exchange.cseq > MAX_AUTHENTICATIONS:
             wants = f"realm {challenges[0].realm!r}"
             detail = (
                 f"no credentials for {wants}" if credentials is None else f"the credentials for {wants} were refused"
             )
             return self._finish(exchange, Ending.UNANSWERABLE, response.status, now=now, detail=detail)
+        # RFC 3261 22.3: what answered another proxy on the way stays when the next one asks, or the phone itself.
+        answers = {space: (challenge, uses + 1) for space, (challenge, uses) in answered.items()}
+        answers |= {(one.realm, one.proxy): (one, 1) for one in challenges}
         lines = [
             authorize(
                 challenge,
@@ -273,23 +273,17 @@ class UserAgentClient:
                 uri=request.request_uri,
                 body=request.body,
                 cnonce=self._new_token(),
+                nonce_count=uses,
             )
-            for challenge in challenges
+            for challenge, uses in answers.values()
         ]
-        # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule. What answered a
-        # proxy stays when the phone asks for its own.
-        kept = tuple(line for line in exchange.authorization if line[0] != lines[0][0])
+        # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule.
         self._retire(exchange)
         again = self._begin(
-            request,
-            exchange.key,
-            exchange.token,
-            cseq=exchange.cseq + 1,
-            authorization=(*kept, *lines),
-            now=now,
+            request, exchange.key, exchange.token, cseq=exchange.cseq + 1, now=now, extra=fields(*lines)
         )
         again.sent_at = exchange.sent_at
-        again.answered = exchange.answered + realms
+        again.answers = tuple(answers.values())
         return Transmit(again.data, request.destination)
 
     def fail(self, data: bytes, destination: Address, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
@@ -297,13 +291,13 @@ class UserAgentClient:
 
         Yields the requests that end by it: the one whose branch is quoted, else all to that destination.
         """
+        if data.startswith(b"SIP/2.0 "):
+            return  # a response of ours, its branch is the peer's
         start = data.find(b";branch=") + 8
-        branch = data[start : data.find(b";", start)] if start >= 8 else b""
-        quoted = self._exchanges.get(branch)
-        if quoted is not None:
-            failed = [quoted]
-        elif start >= 8:
-            failed = []  # of a transaction that has ended
+        end = data.find(b";", start)  # ours are followed by `;rport`, unless the quotation was cut
+        if start >= 8 and end >= 0:
+            quoted = self._exchanges.get(data[start:end])
+            failed = [] if quoted is None else [quoted]  # none: of a transaction that has ended
         else:
             failed = [one for one in self._exchanges.values() if one.request.destination == destination]
         for exchange in failed:

@@ -10,11 +10,10 @@ from typing import Final
 from resyncctl.errors import StoreError
 from resyncctl.rollout.model import Outcome, Reason, Target, TargetState
 
-_OUTCOME: Final = struct.Struct("<BBHBIHIHI")
-"""state, reason, status, attempts, planned (48 bits), sent (48 bits), round trip: 21 bytes of at most 64 (see keys)."""
-_RECORD: Final = struct.Struct(">H21s")
+_OUTCOME: Final = struct.Struct("<BBHBQQI")
+"""state, reason, status, attempts, planned, sent, round trip: 25 bytes of at most 64 (see keys)."""
+_RECORD: Final = struct.Struct(">H25s")
 """A target's place in its batch, then its outcome; a run of these is one argument of a commit."""
-_MAX_U48: Final = 2**48 - 1
 _MAX_U32: Final = 2**32 - 1
 
 _TEXT_COLUMNS: Final = (
@@ -24,7 +23,7 @@ _TEXT_COLUMNS: Final = (
 
 
 def pack(outcome: Outcome) -> bytes:
-    """Pack an outcome; times beyond their field (8 years, 71 minutes) are cut to its largest value."""
+    """Pack an outcome."""
     return pack_fields(
         outcome.state,
         outcome.reason,
@@ -39,35 +38,17 @@ def pack(outcome: Outcome) -> bytes:
 def pack_fields(
     state: int, reason: int, status: int, attempts: int, planned_us: int, sent_us: int, rtt_us: int
 ) -> bytes:
-    """Pack the fields of an Outcome without making one (the hot path)."""
-    planned = min(max(planned_us, 0), _MAX_U48)
-    sent = min(max(sent_us, 0), _MAX_U48)
-    return _OUTCOME.pack(
-        state,
-        reason,
-        status,
-        min(attempts, 255),
-        planned & _MAX_U32,
-        planned >> 32,
-        sent & _MAX_U32,
-        sent >> 32,
-        min(max(rtt_us, 0), _MAX_U32),
-    )
+    """Pack the fields of an Outcome without making one (the hot path). A round trip is cut at 71 minutes."""
+    if rtt_us > _MAX_U32:
+        rtt_us = _MAX_U32
+    return _OUTCOME.pack(state, reason, status, attempts, planned_us, sent_us, rtt_us)
 
 
 def unpack(value: bytes) -> Outcome:
     """Read what `pack` wrote; raise StoreError for anything else."""
     try:
-        state, reason, status, attempts, planned, planned_high, sent, sent_high, rtt = _OUTCOME.unpack(value)
-        return Outcome(
-            TargetState(state),
-            Reason(reason),
-            status,
-            attempts,
-            planned | planned_high << 32,
-            sent | sent_high << 32,
-            rtt,
-        )
+        state, reason, *rest = _OUTCOME.unpack(value)
+        return Outcome(TargetState(state), Reason(reason), *rest)
     except (struct.error, ValueError) as error:
         raise StoreError(
             f"an outcome in Redis cannot be read ({value[:32].hex()}); was it written by a newer version?"
@@ -106,38 +87,20 @@ def decode_block(block: bytes) -> list[Target]:
     """Read the targets of a batch; raise StoreError when the block is damaged."""
     try:
         return decode_text(zlib.decompress(block).decode("utf-8", "surrogateescape"))
-    except (zlib.error, ValueError, IndexError) as error:
+    except (zlib.error, ValueError, TypeError, KeyError) as error:
         raise StoreError("a batch of the plan in Redis cannot be read; plan and run again with another --id") from error
 
 
 def decode_text(text: str) -> list[Target]:
-    """Read what columns_text wrote; ValueError or IndexError for anything else."""
-    *texts, triggers, skips, deltas = (line.split("\t") for line in text.split("\n"))
+    """Read what columns_text wrote; ValueError or TypeError for anything else."""
+    columns = [line.split("\t") for line in text.split("\n")]
+    deltas = columns.pop()
     targets = []
     due = 0
-    for row, (trigger, skip, delta) in enumerate(zip(triggers, skips, deltas, strict=True)):
+    for delta, *row, trigger, skip in zip(deltas, *columns, strict=True):
         due += int(delta)
-        targets.append(_target(texts, row, int(trigger), int(skip), due))
+        targets.append(Target(*row, int(trigger), _REASONS[skip], due))
     return targets
 
 
-def _target(texts: Sequence[Sequence[str]], row: int, trigger: int, skip: int, due: int) -> Target:
-    aor, contact, path, vendor, site, username, password, lines, call_id, random_delay, forced_delay = (
-        column[row] for column in texts
-    )
-    return Target(
-        aor=aor,
-        contact=contact,
-        path=path,
-        vendor=vendor,
-        site=site,
-        auth_username=username,
-        auth_password=password,
-        lines=lines,
-        call_id=call_id,
-        random_delay=random_delay,
-        forced_delay=forced_delay,
-        trigger=trigger,
-        skip=Reason(skip),
-        due_us=due,
-    )
+_REASONS: Final = {str(reason.value): reason for reason in Reason}

@@ -1,7 +1,7 @@
 -- Write outcomes and intents of one owner, renew its lease, and tell it what the operator wants.
 -- KEYS: meta, lease, events, then one batch hash for each pair of blobs
 -- ARGV: owner, lease in ms, now in us, plan offset zero in us, report as JSON or '', then for each batch: outcomes, intents
---       a blob is a run of entries: place in the batch (2 bytes, big end first), packed outcome (21 bytes)
+--       a blob is a run of entries: place in the batch (2 bytes, big end first), packed outcome (25 bytes)
 -- Answer: {state, pause reason}; {'lost', holder} when somebody else owns the rollout: nothing is written then.
 local owner = ARGV[1]
 local holder = redis.call('GET', KEYS[2])
@@ -16,10 +16,10 @@ local state = redis.call('HGET', KEYS[1], 'state')
 
 local function write(key, blob)
   local fields, n = {}, 0
-  for at = 1, #blob, 23 do
+  for at = 1, #blob, 27 do
     local high, low = string.byte(blob, at, at + 1)
     fields[n + 1] = high * 256 + low
-    fields[n + 2] = string.sub(blob, at + 2, at + 22)
+    fields[n + 2] = string.sub(blob, at + 2, at + 26)
     n = n + 2
   end
   if n > 0 then

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import socket
 from collections.abc import Callable, Hashable
@@ -57,10 +56,12 @@ class Endpoint:
         self._local = local
         self._on_result = on_result
         self._clock = clock
+        self._first_timer = min(timers.t1, timers.timeout)
         self._core = UserAgentClient(timers=timers, new_token=RandomTokens() if new_token is None else new_token)
         self._links: dict[socket.AddressFamily, Link] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
+        self._closed = False
 
     @property
     def core(self) -> UserAgentClient:
@@ -89,7 +90,7 @@ class Endpoint:
         destination = request.destination
         data = self._core.start(request, key, now=now)
         self._transmit(data, destination)
-        if now + 0.5 < self._timer_at or self._timer is None:
+        if now + self._first_timer < self._timer_at:
             self._arm()
         return now
 
@@ -100,12 +101,15 @@ class Endpoint:
             self._do(output)
 
     def delivery_failed(self, quoted: bytes, destination: Address, ending: Ending, detail: str) -> None:
-        """Take an ICMP error from a link."""
+        """Take an ICMP error from a link, or our own of a datagram that could not be sent."""
+        if self._closed:
+            return
         for result in self._core.fail(quoted, destination, ending, detail, now=self._clock()):
             self._on_result(result)
 
     def close(self) -> None:
-        """Close the links; requests that are still waiting end without a result."""
+        """Close the links; requests that are still waiting end without a result. Idempotent."""
+        self._closed = True
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -132,8 +136,7 @@ class Endpoint:
 
     def _refuse(self, data: bytes, destination: Address, ending: Ending, detail: str) -> None:
         # Later, not now: whoever called `send` has not noted yet that the request is on its way.
-        with contextlib.suppress(RuntimeError):
-            asyncio.get_running_loop().call_soon(self.delivery_failed, data, destination, ending, detail)
+        asyncio.get_running_loop().call_soon(self.delivery_failed, data, destination, ending, detail)
 
     def _arm(self) -> None:
         deadline = self._core.next_deadline()

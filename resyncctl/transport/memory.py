@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
 import random
 from dataclasses import dataclass
 
@@ -42,11 +44,13 @@ class MemoryNetwork:
     def open(self, local: Address, receiver: Receiver) -> Link:
         """Open a link (port 0 = any); raise TransportError when the address is taken."""
         if local[1] == 0:
+            while (local[0], self._next_port) in self._links:
+                self._next_port += 1
             local = (local[0], self._next_port)
             self._next_port += 1
         if local in self._links:
             raise TransportError(
-                f"cannot open port {local[1]} on {local[0]}: it is taken; choose another --local-address"
+                f"cannot open port {local[1]} on {local[0]}: Address already in use; choose another --local-address"
             )
         link = MemoryLink(self, local, receiver)
         self._links[local] = link
@@ -92,10 +96,13 @@ class MemoryLink:
         self.closed = False
 
     def send(self, data: bytes, destination: Address) -> None:
-        """Hand a datagram to the network."""
+        """Hand a datagram to the network; see `Link.send`."""
+        if self.closed:
+            raise OSError(errno.EBADF, os.strerror(errno.EBADF))
         self._network.carry(data, self, destination)
 
     def close(self) -> None:
         """Stop receiving."""
-        self.closed = True
-        self._network.forget(self.local)
+        if not self.closed:
+            self.closed = True
+            self._network.forget(self.local)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from resyncctl.clock import monotonic
@@ -27,22 +28,39 @@ def numeric(host: str) -> bool:
 
 
 class Resolver:
-    """A cache in front of the system's resolver."""
+    """A cache in front of `look_up`, the system's resolver: one question for a name, however many wait for its answer."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        *,
+        look_up: Callable[[str], Awaitable[str | None]] | None = None,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
+        self._look_up = _look_up if look_up is None else look_up
+        self._clock = clock
         self._known: dict[str, tuple[float, str | None]] = {}
+        self._asked: dict[str, asyncio.Task[str | None]] = {}
 
     async def resolve(self, host: str, port: int) -> Address | None:
         """Return an address for the host (without brackets), or None when it has none."""
         if numeric(host):
             return host, port
         name = host.lower().rstrip(".")
-        known = self._known.get(name)
-        if known is None or known[0] < monotonic():
-            address = await _look_up(name)
-            known = (monotonic() + (_FORGET_FAILURE if address is None else _REMEMBER), address)
-            self._known[name] = known
-        return None if known[1] is None else (known[1], port)
+        until, address = self._known.get(name, (float("-inf"), None))
+        if until <= self._clock():
+            asked = self._asked.get(name)
+            if asked is None:
+                asked = self._asked[name] = asyncio.create_task(self._ask(name))
+            address = await asyncio.shield(asked)  # others wait for it too
+        return None if address is None else (address, port)
+
+    async def _ask(self, name: str) -> str | None:
+        try:
+            address = await self._look_up(name)
+            self._known[name] = (self._clock() + (_FORGET_FAILURE if address is None else _REMEMBER), address)
+            return address
+        finally:
+            del self._asked[name]
 
 
 async def _look_up(name: str) -> str | None:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import errno
 import os
+import select
 import socket
 import struct
 import sys
@@ -73,24 +74,10 @@ class UdpLink:
     def __init__(self, local: Address, receiver: Receiver) -> None:
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
-        family = family_of(local[0])
-        self._recverr = _RECVERR[family]
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._recverr = _RECVERR[family_of(local[0])]
         try:
-            self._socket.setblocking(False)
-            if family == socket.AF_INET6:
-                self._socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-            for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-                self._socket.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
-                if _LINUX:  # beyond net.core.rmem_max, where we may
-                    with contextlib.suppress(OSError):
-                        force = 33 if option == socket.SO_RCVBUF else 32  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
-                        self._socket.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
-            if _LINUX:
-                self._socket.setsockopt(*self._recverr, 1)
-            self._socket.bind(local)
+            self._socket = _bound(local)
         except OSError as error:
-            self._socket.close()
             raise TransportError(
                 f"cannot open UDP port {local[1]} on {local[0]}: {error.strerror}; choose another --local-address, or port 0"
                 " for any free port"
@@ -98,7 +85,13 @@ class UdpLink:
         name = self._socket.getsockname()
         self.local: Address = (str(name[0]), int(name[1]))
         self._closed = False
-        self._loop.add_reader(self._socket, self._readable)
+        # uvloop forgets a reader whose socket has an error pending, as ours has after each ICMP message. It watches an
+        # epoll that watches the socket instead: that one is only ever readable. Measured: 2 % of a bare echo.
+        self._watched: socket.socket | select.epoll = self._socket
+        if _LINUX:
+            self._watched = select.epoll()
+            self._watched.register(self._socket, select.EPOLLIN)
+        self._loop.add_reader(self._watched, self._readable)
 
     def send(self, data: bytes, destination: Address) -> None:
         """Send one datagram; see `Link.send`."""
@@ -107,8 +100,8 @@ class UdpLink:
         except OSError as error:
             if error.errno in _TRANSIENT:
                 return  # lost on the way out; Timer E sends it again
-            # Linux reports a queued ICMP error of an earlier datagram here, and sends nothing: read it and try once more.
-            self._read_errors()
+            # Linux reports an ICMP error of an earlier datagram here, once, and sends nothing: try again. The error itself
+            # is in the error queue, and `_readable` will find it there.
             try:
                 self._socket.sendto(data, destination)
             except OSError as again:
@@ -119,7 +112,8 @@ class UdpLink:
         """Stop receiving and close the socket."""
         if not self._closed:
             self._closed = True
-            self._loop.remove_reader(self._socket)
+            self._loop.remove_reader(self._watched)
+            self._watched.close()
             self._socket.close()
 
     def _readable(self) -> None:
@@ -152,3 +146,26 @@ class UdpLink:
                     self._receiver.delivery_failed(
                         quoted, destination[:2], ending_of(number), f"ICMP: {os.strerror(number)}"
                     )
+
+
+def _bound(local: Address) -> socket.socket:
+    """Open, set up and bind a socket; raise OSError when that is impossible."""
+    family = family_of(local[0])
+    opened = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        opened.setblocking(False)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            opened.setsockopt(socket.SOL_SOCKET, option, _BUFFER)
+            if _LINUX:  # beyond net.core.rmem_max, where we may
+                with contextlib.suppress(OSError):
+                    force = 33 if option == socket.SO_RCVBUF else 32  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
+                    opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
+        if _LINUX:
+            opened.setsockopt(*_RECVERR[family], 1)
+        opened.bind(local)
+    except OSError:
+        opened.close()
+        raise
+    return opened

@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@
 #include <time.h>
 
 enum {
+    LOOKS = 400,            /* empty looks at the socket, about 0.4 us each, before it sleeps */
     BATCH = 128,            /* datagrams of one system call */
     ROOM = 4096,            /* bytes of one datagram; a larger one is ignored */
     SOCKET_BUFFER = 1 << 24 /* the kernel lowers it to net.core.[rw]mem_max unless we are root */
@@ -218,7 +220,16 @@ static void serve(int fd, FILE *log)
                                                .msg_control = log ? control[i] : NULL,
                                                .msg_controllen = log ? sizeof control[i] : 0};
         }
-        int count = recvmmsg(fd, heard, BATCH, MSG_WAITFORONE, NULL), ready = 0;
+        /* Waking a sleeper costs the sender of a datagram on loopback 5 to 10 us, which no phone on a network would cost
+         * it: look again for a while before sleeping. The bare loop gains nothing by it, it never lets us sleep. */
+        int count = -1, ready = 0;
+        for (int look = 0; look < LOOKS && count < 0 && !stopped; look++) {
+            count = recvmmsg(fd, heard, BATCH, MSG_DONTWAIT, NULL);
+            if (count < 0)
+                sched_yield();
+        }
+        if (count < 0)
+            count = recvmmsg(fd, heard, BATCH, MSG_WAITFORONE, NULL);
         if (count < 0 && errno != EINTR && errno != EAGAIN)
             fail("recvmmsg");
         for (int i = 0; i < count; i++) {
