@@ -13,6 +13,7 @@ PROGRAMS = {
     "kamailio": "Debian package kamailio",
     "redis-server": "Debian package redis-server",
     "sipp": "Debian package sip-tester",
+    "tshark": "Debian package tshark",
 }
 MODULES = {"aiosip": "PyPI package aiosip", "pjsua2": "PyPI package pjsua2-python"}
 

@@ -8,16 +8,47 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from typer.core import TyperGroup
 
 from resyncctl import __version__
 from resyncctl.cli import doctor, rollout, run, sim, vendors
-from resyncctl.cli.state import Common
+from resyncctl.cli.state import Common, open_standard_streams, status_of
 
 _VALUED: Final = ("--config", "--redis-url", "--data-dir", "--log-level")
 _FLAGS: Final = ("--json",)
 
+
+class Hoisting(TyperGroup):
+    """The root command. Its options may also stand behind the command: they are moved to the front."""
+
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+        """Parse the command line with the common options in front."""
+        return super().parse_args(ctx, hoist(args))
+
+
+def hoist(arguments: Sequence[str]) -> list[str]:
+    """Move the common options to the front, wherever they stand before a `--`."""
+    front: list[str] = []
+    rest: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--":
+            rest += [word, *words]
+        elif word in _FLAGS or word.partition("=")[0] in _VALUED:
+            front.append(word)
+            if word in _VALUED:
+                value = next(words, None)
+                if value is None:
+                    return [*front]  # so that its missing value is what is complained about
+                front.append(value)
+        else:
+            rest.append(word)
+    return front + rest
+
+
 app = typer.Typer(
     name="resyncctl",
+    cls=Hoisting,
     help="Resync or reboot registered SIP phones in batches: paced, previewed, every phone's outcome kept in Redis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -44,11 +75,11 @@ def common(
     redis_url: Annotated[
         str,
         typer.Option(
-            help="Redis 6.2 or later, or Valkey; without it an embedded server is used. [env: RESYNCCTL_REDIS_URL]"
+            help=r"Redis 6.2 or later, or Valkey; without it an embedded server is used. \[env: RESYNCCTL_REDIS_URL]"
         ),
     ] = "",
     data_dir: Annotated[
-        Path | None, typer.Option(help="Directory of the embedded server's data. [env: RESYNCCTL_DATA_DIR]")
+        Path | None, typer.Option(help=r"Directory of the embedded server's data. \[env: RESYNCCTL_DATA_DIR]")
     ] = None,
     log_level: Annotated[str, typer.Option(help="debug, info, warning (default) or error.")] = "",
     as_json: Annotated[
@@ -66,30 +97,17 @@ def common(
     context.obj = Common(config, redis_url, data_dir, log_level, as_json)
 
 
-def hoist(arguments: Sequence[str]) -> list[str]:
-    """Move the common options to the front, so that they may stand anywhere before a `--`."""
-    front: list[str] = []
-    rest: list[str] = []
-    position = 0
-    while position < len(arguments):
-        word = arguments[position]
-        if word == "--":
-            rest += arguments[position:]
-            break
-        if word in _FLAGS or word.partition("=")[0] in _VALUED:
-            front.append(word)
-            if word in _VALUED and position + 1 < len(arguments):
-                position += 1
-                front.append(arguments[position])
-        else:
-            rest.append(word)
-        position += 1
-    return front + rest
-
-
 def main() -> None:
-    """Run the command line."""
-    app(args=hoist(sys.argv[1:]), prog_name="resyncctl")
+    """Run the command line and exit with its status."""
+    open_standard_streams()
+    arguments = sys.argv[1:]
+
+    def command() -> int | None:
+        ended: int | None = app(args=arguments, prog_name="resyncctl", standalone_mode=False)
+        return ended
+
+    before_dashes = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    sys.exit(status_of(command, as_json="--json" in before_dashes))
 
 
 if __name__ == "__main__":

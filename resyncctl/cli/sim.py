@@ -2,9 +2,189 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+import signal
+from enum import Enum, StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
 import typer
 
+from resyncctl.cli.duration import parse_duration
+from resyncctl.cli.state import Common, emit, errors_told, run_async, say
+from resyncctl.errors import InputError
 
-def sim(context: typer.Context) -> None:
-    """Simulated phones."""
-    _ = context
+if TYPE_CHECKING:
+    from resyncctl.sim.behaviour import Behaviour
+    from resyncctl.sim.fleet import Fleet
+    from resyncctl.sim.port import Registrar
+    from resyncctl.sim.roster import SimulatedPhone
+
+
+class Challenge(StrEnum):
+    """Who asks for credentials."""
+
+    PHONE = "401"
+    PROXY = "407"
+
+
+class Hash(Enum):
+    """Digest algorithms that a simulated phone asks for."""
+
+    MD5 = "MD5"
+    SHA_256 = "SHA-256"
+    SHA_512_256 = "SHA-512-256"
+
+
+def sim(
+    context: typer.Context,
+    phones: Annotated[
+        str, typer.Argument(metavar="PHONES_OR_COUNT", help="A CSV file of phones to double, or how many to make up.")
+    ],
+    csv: Annotated[Path | None, typer.Option(help="Write the phones here, for `resyncctl run`.")] = None,
+    listen: Annotated[
+        str, typer.Option(metavar="IP[:PORT]", help="Address of the phones; port 0 = any.")
+    ] = "127.0.0.1",
+    sockets: Annotated[int, typer.Option(min=0, help="Sockets that the phones share; 0 = one each.")] = 1,
+    answer: Annotated[
+        str, typer.Option(help="Final answers by share, `silent` for none: 200:90%,404:5%,silent:5%.")
+    ] = "200",
+    delay: Annotated[str, typer.Option(metavar="DUR[-DUR]", help="From request to answer.")] = "0",
+    provisional: Annotated[bool, typer.Option("--provisional", help="Say 100 at once.")] = False,
+    loss: Annotated[str, typer.Option(metavar="N%", help="Datagrams lost, each way.")] = "0%",
+    auth: Annotated[Challenge | None, typer.Option(help="Challenge every NOTIFY.")] = None,
+    algorithm: Annotated[Hash, typer.Option(help="Digest algorithm of the challenge.")] = Hash.MD5,
+    overloaded: Annotated[int, typer.Option(min=0, help="Each phone answers so many requests with 503 first.")] = 0,
+    retry_after: Annotated[int, typer.Option(min=0, help="Seconds in the Retry-After of these.")] = 1,
+    boot_time: Annotated[str, typer.Option(metavar="DUR[-DUR]", help="How long a reboot takes.")] = "30s",
+    mute_on_reboot: Annotated[str, typer.Option(metavar="N%", help="Phones that reboot without answering.")] = "0%",
+    registrar: Annotated[str, typer.Option(metavar="URI", help="Register here after a reboot.")] = "",
+    register: Annotated[bool, typer.Option("--register", help="Register at the start, too.")] = False,
+    domain: Annotated[str, typer.Option(help="Domain of made-up phones.")] = "sim.invalid",
+    seed: Annotated[int, typer.Option(help="Decides who answers what.")] = 0,
+) -> None:
+    """Simulate phones until Ctrl-C: they answer, refuse, keep silent, challenge, reboot and register again as asked for."""
+    common: Common = context.obj
+    with errors_told(as_json=common.as_json):
+        from resyncctl.sim.behaviour import Behaviour, parse_answers
+        from resyncctl.sip.digest import Algorithm
+
+        behaviour = Behaviour(
+            seed=seed,
+            answers=parse_answers(answer),
+            delay=_range(delay),
+            provisional=provisional,
+            loss=_share(loss),
+            challenge=None if auth is None else 401 if auth is Challenge.PHONE else 407,
+            algorithm=Algorithm(algorithm.value),
+            overloaded=overloaded,
+            retry_after=retry_after,
+            boot_time=_range(boot_time),
+            mute_on_reboot=_share(mute_on_reboot),
+        )
+        roster = _phones(phones, domain, seed)
+        fleet = run_async(lambda: _simulate(roster, behaviour, csv, listen, sockets, registrar, register=register))
+        stats = fleet.stats
+        summary = {
+            "phones": len(roster),
+            "requests": stats.requests,
+            "retransmissions": stats.retransmissions,
+            "answers": {str(status): count for status, count in sorted(stats.answers.items())},
+            "reboots": stats.reboots,
+            "registrations": stats.registrations,
+            "failed_registrations": stats.failed_registrations,
+        }
+        if common.as_json:
+            emit(summary)
+        else:
+            say(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+
+
+def _phones(source: str, domain: str, seed: int) -> list[SimulatedPhone]:
+    from resyncctl.inventory.csv_file import CsvPhones
+    from resyncctl.sim.roster import SimulatedPhone, make_phones
+    from resyncctl.vendors import Catalogue
+
+    if source.isdigit():
+        count = int(source)
+        if not 0 < count <= 200_000:
+            raise InputError(f"{source} phones: simulate between 1 and 200000")
+        return make_phones(count, domain=domain, seed=seed, catalogue=Catalogue.load())
+    return [SimulatedPhone.from_row(values) for _, values, _ in CsvPhones(Path(source)).rows()]
+
+
+async def _simulate(
+    roster: list[SimulatedPhone],
+    behaviour: Behaviour,
+    csv: Path | None,
+    listen: str,
+    sockets: int,
+    registrar: str,
+    *,
+    register: bool,
+) -> Fleet:
+    from resyncctl.engine.app import parse_local
+    from resyncctl.sim.fleet import Fleet
+    from resyncctl.sim.roster import write_csv
+    from resyncctl.transport.udp import UdpNetwork
+    from resyncctl.vendors import Catalogue
+
+    where = await _registrar(registrar, register=register) if registrar else None
+    fleet = Fleet(
+        UdpNetwork(),
+        roster,
+        behaviour,
+        catalogue=Catalogue.load(),
+        listen=parse_local(listen),
+        sockets=sockets,
+        registrar=where,
+    )
+    fleet.open()
+    try:
+        if csv is not None:
+            # Whoever waits for the file finds it whole.
+            part = csv.with_name(f"{csv.name}.part")
+            count = write_csv(part, fleet.rows())
+            part.replace(csv)
+            say(f"{count} phones are in {csv}; try: resyncctl run {csv}")
+        say(f"{len(roster)} simulated phones are listening; Ctrl-C ends them")
+        running = asyncio.create_task(fleet.run())
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, running.cancel)
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+    finally:
+        fleet.close()
+    return fleet
+
+
+async def _registrar(text: str, *, register: bool) -> Registrar:
+    from resyncctl.errors import SipError
+    from resyncctl.sim.port import Registrar
+    from resyncctl.sip.uri import Uri
+    from resyncctl.transport.resolver import Resolver
+
+    try:
+        uri = Uri.parse(text)
+    except SipError as error:
+        raise InputError(f"--registrar: {error}; write for example sip:10.0.0.1:5060") from error
+    address = await Resolver().resolve(uri.address, uri.port or 5060)
+    if address is None:
+        raise InputError(f"--registrar: {uri.address} has no address")
+    return Registrar(uri, address, at_start=register)
+
+
+def _range(text: str) -> tuple[float, float]:
+    least, dash, most = text.partition("-")
+    return parse_duration(least), parse_duration(most if dash else least)
+
+
+def _share(text: str) -> float:
+    number = text.strip().removesuffix("%")
+    try:
+        share = float(number) / (100 if text.strip().endswith("%") else 1)
+    except ValueError:
+        raise InputError(f"{text!r} is not a share; write for example 5% or 0.05") from None
+    return share

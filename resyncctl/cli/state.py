@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import errno
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Final, TypeVar
 import typer
 
 from resyncctl.cli.duration import parse_duration
-from resyncctl.errors import InputError, ResyncError
+from resyncctl.errors import InfrastructureError, InputError, ResyncError
+from resyncctl.logs import unfailing
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -24,6 +25,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C."""
+_UNCUT: Final = 1000
+"""Columns of output that goes to no terminal: `rollout list | grep` shall find what a terminal would cut off."""
 T = TypeVar("T")
 
 
@@ -61,40 +64,85 @@ def duration(value: str | float) -> float:
 
 
 def say(text: str) -> None:
-    """Tell a person something, on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    """Tell a person something, on standard error; nobody there to be told is no error."""
+    print(text, file=unfailing(sys.stderr), flush=True)
 
 
 def console(*, stderr: bool = True) -> Console:
     """Return a Rich console; standard error is for people, standard output for results."""
     from rich.console import Console
 
-    return Console(stderr=stderr, highlight=False, soft_wrap=True)
+    class Pipe(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # Rich would exit with status 1
+
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() or "COLUMNS" in os.environ else _UNCUT
+    return Pipe(file=unfailing(stream) if stderr else stream, highlight=False, soft_wrap=True, width=width)
 
 
-def emit(value: object) -> None:
-    """Print a machine-readable result on standard output."""
-    print(json.dumps(value, indent=2))
-
-
-@contextlib.contextmanager
-def errors_told(*, as_json: bool = False) -> Iterator[None]:
-    """Turn our errors into one paragraph and an exit status; anything else is a bug and keeps its traceback."""
+def emit(value: object, *, indent: int | None = 2) -> None:
+    """Print a machine-readable result on standard output; a reader that has gone is no error."""
     try:
-        yield
-    except ResyncError as error:
-        say(f"resyncctl: {error}")
-        if as_json:
-            emit({"error": str(error)})
-        raise typer.Exit(error.exit_status) from error
+        print(json.dumps(value, indent=indent), flush=True)
     except BrokenPipeError:
-        # The reader has gone (`| head`): nothing is left to be told.
-        with contextlib.suppress(OSError):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        raise typer.Exit(0) from None
-    except (KeyboardInterrupt, asyncio.CancelledError):
-        say("interrupted; nothing more is sent")
-        raise typer.Exit(INTERRUPTED) from None
+        _silence()
+
+
+def status_of(command: Callable[[], int | None], *, as_json: bool) -> int:
+    """Run a command and return its exit status. Errors become one paragraph; anything else is a bug and keeps its traceback."""
+    try:
+        status = command()
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader has gone (`| head`): nothing is left to be told
+        _silence()
+        return 0
+    except typer.TyperException as error:
+        return _told(_usage(error), error.exit_code, as_json=as_json)
+    except ResyncError as error:
+        return _told(f"resyncctl: {error}", error.exit_status, as_json=as_json)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        text = f"resyncctl: the system refuses: {error.strerror or error}{where}; correct that and try again"
+        if error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EIO}:  # it may be what standard output goes to
+            _silence()
+        return _told(text, InfrastructureError.exit_status, as_json=as_json)
+    return status or 0
+
+
+def _told(text: str, status: int, *, as_json: bool) -> int:
+    if text:
+        say(text)
+    if text and as_json:
+        emit({"error": text.partition(": ")[2]})
+    return status
+
+
+def _usage(error: typer.TyperException) -> str:
+    """Return what is wrong with a command line as one paragraph; '' when its help has been shown instead."""
+    message = error.format_message().strip().rstrip(".")
+    context = getattr(error, "ctx", None)
+    if not message or context is None:
+        return f"resyncctl: {message}" if message else ""
+    return f"{context.command_path}: {message}. `{context.command_path} --help` shows what it takes."
+
+
+def _silence() -> None:
+    """Let what is still buffered for standard output go nowhere."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
+
+
+def open_standard_streams() -> None:
+    """Open those of stdin, stdout and stderr that we were started without, so that no socket gets their numbers."""
+    for number, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != number:
+                os.dup2(opened, number)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(number, mode, encoding="utf-8", closefd=False))
 
 
 def run_async(main: Callable[[], Coroutine[object, object, T]]) -> T:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from resyncctl.store.redis_store import RedisStore
 
 _AHEAD: Final = 1024
-"""Targets of batches opened ahead of their time."""
+"""Targets of batches opened ahead of their time; batches that overlap, as those with a long random delay do, are all open."""
 _BATCHES: Final = 64
 """Batches fetched at once, at most."""
 
@@ -84,7 +84,7 @@ class Backlog:
         index = self._record.index
         while self._closed:
             first = index.first_dues[self._closed[-1]]
-            if self._planned and (first > self._planned[0][0] or len(self._planned) >= _AHEAD):
+            if self._planned and first > self._planned[0][0]:
                 return
             page: list[int] = []
             size = len(self._planned)

@@ -59,7 +59,7 @@ class Journal:
             self._outcomes = commit.outcomes
             self.pending += pending
             raise
-        self._remember(commit)
+        self._remember(commit, intended=control.state in SENDING)
         return control
 
     async def recover(self, *, base_us: int) -> Control:
@@ -76,8 +76,12 @@ class Journal:
                 await asyncio.sleep(_RETRY[min(attempt, len(_RETRY) - 1)])
                 attempt += 1
 
-    def _remember(self, commit: Commit) -> None:
+    def _remember(self, commit: Commit, *, intended: bool) -> None:
+        """Keep a commit for `recover`. Intents that were written count as facts: by then they are perhaps on the wire."""
+        if intended:
+            for batch, intents in commit.intents.items():
+                commit.outcomes.setdefault(batch, bytearray()).extend(intents)
         now = self._clock()
-        self._tail.append((now, commit))
+        self._tail.append((now, Commit(commit.outcomes, {}, commit.report)))
         while self._tail[0][0] < now - _TAIL:
             self._tail.popleft()

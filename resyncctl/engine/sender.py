@@ -1,7 +1,8 @@
 """Execute a rollout: send by the plan, write intents and outcomes, wait for busy phones, obey the operator.
 
 One task talks to Redis (`_keep_books`): outcomes first, then the intents of the next slice, in one commit. Only what has its
-intent in Redis is sent (`_pump`), at its own time, from timers and results: no task per phone.
+intent in Redis is sent (`_pump`), at its own time, from timers and results: no task per phone. Phones in a call are the
+business of `deferrals`, times that of `timeline`.
 """
 
 from __future__ import annotations
@@ -17,13 +18,14 @@ from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
+from resyncctl.engine.deferrals import Deferrals
 from resyncctl.engine.journal import Journal
 from resyncctl.engine.live import NOWHERE, Live, Templates
 from resyncctl.engine.tally import Tally
+from resyncctl.engine.timeline import Timeline
 from resyncctl.errors import StoreError, TransportError
 from resyncctl.rollout import attempts
-from resyncctl.rollout.deferral import Decision, decide
-from resyncctl.rollout.model import TERMINAL, Action, Busy, Outcome, Reason, Target, TargetState
+from resyncctl.rollout.model import TERMINAL, Action, Outcome, Reason, Target, TargetState
 from resyncctl.rollout.pacing import Jitter, Limiter
 from resyncctl.rollout.states import Command, PauseReason, RolloutState, move
 from resyncctl.sip.transaction import Timers
@@ -31,6 +33,7 @@ from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address
 from resyncctl.store.codec import pack_fields
 from resyncctl.store.codec import record as entry
+from resyncctl.store.keys import LEASE
 from resyncctl.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
@@ -54,6 +57,9 @@ HEARTBEAT: Final = 0.25
 """Seconds between commits when there is nothing to write: renews the lease, learns what the operator wants."""
 START_LEAD: Final = 0.1
 """Seconds from the start to offset zero of the plan."""
+FENCE: Final = 0.8 * LEASE
+"""Seconds after the last commit began that nothing more is sent: somebody else may have the rollout by the time the lease ends,
+and a process that was stopped for so long does not know it yet."""
 
 _REASONS: Final = {
     Ending.ANSWERED: Reason.RESPONSE,
@@ -67,6 +73,7 @@ _REASONS: Final = {
 
 _SENDING: Final = frozenset({RolloutState.RUNNING, RolloutState.DRAINING})
 """States in which targets are sent to; while draining that is retries."""
+_NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
 
 
 class Left(Enum):
@@ -103,12 +110,22 @@ class Sender:
         self._owner = owner
         self._around = around
         self._clock = around.clock
-        self._mono0, self._wall0 = around.clock(), around.wall()
         self._log = around.log.bind(rollout=record.id)
         self._state = record.state
         self._journal = Journal(around.store, record.id, owner, clock=around.clock)
         self._backlog = Backlog(around.store, record, self._admit)
         self._tally = Tally(record.targets, record.skipped)
+        self._time = Timeline(clock=around.clock, wall=around.wall, started_us=record.started_us)
+        self._wake = asyncio.Event()
+        self._deferrals = Deferrals(
+            around.busy,
+            record.options,
+            tally=self._tally,
+            backlog=self._backlog,
+            time=self._time,
+            note=lambda live, state, reason: self._note(live, state, reason, 0, planned_at=live.planned_at),
+            on_change=self._wake.set,
+        )
         self._limiter = Limiter(record.options.rate)
         self._jitter = Jitter(record.seed)
         self._templates = Templates(record.options, around.user_agent)
@@ -119,19 +136,13 @@ class Sender:
             on_result=self._finished,
             clock=around.clock,
         )
-        self._base = 0.0
-        self._started_us = record.started_us
         self._ready: deque[Live] = deque()
-        self._deferred: set[Live] = set()
         self._in_flight = 0
-        self._wake = asyncio.Event()
         self._pump_timer: asyncio.TimerHandle | None = None
-        self._timers: set[asyncio.TimerHandle] = set()
         self._blocked = True  # nothing is sent before the first commit has succeeded
-        self._paused_at: float | None = None
         self._leaving = False
-        self._busy_version = -1
         self._committed_at = float("-inf")
+        self._fence_at = float("-inf")
         self._reported: dict[str, object] = {}
         rate = record.options.rate
         self._slice = SLICE if not rate else max(1, min(SLICE, int(rate * SLICE_SECONDS)))
@@ -157,33 +168,38 @@ class Sender:
                 return await self._keep_books()
         finally:
             self._blocked = True
-            for timer in (*self._timers, *([self._pump_timer] if self._pump_timer else [])):
-                timer.cancel()
+            if self._pump_timer is not None:
+                self._pump_timer.cancel()
+            self._deferrals.close()
             self._endpoint.close()
 
     # Start and take-over
 
     async def _begin(self) -> None:
-        record = self._record
-        now = self._clock()
-        if record.state in {RolloutState.PLANNED, RolloutState.SCHEDULED}:
-            self._started_us = self._wall(now)
-            self._base = now + START_LEAD
-            times: dict[str, str | int] = {
-                "started_us": self._started_us,
-                "seen_us": self._started_us,
-                "base_us": self._wall(self._base),
-            }
-            if self._state is RolloutState.PLANNED:
-                await self._move(Command.SCHEDULE, {})
-            if self._state is RolloutState.SCHEDULED:
-                await self._move(Command.START, times)
+        if self._state in _NOT_BEGUN:
+            now = self._time.now()
+            self._time.started_us = self._time.wall(now)
+            self._time.base = now + START_LEAD
+            await self._start()
             return
         await self._take_over()
         # Lost time shifts what remains by its own length, however it was lost.
-        lost = max(0, self._wall(now) - max(record.seen_us, record.started_us)) / 1_000_000
-        self._base = self._mono(record.base_us) + lost
+        record = self._record
+        lost = max(0, self._time.wall(self._time.now()) - max(record.seen_us, record.started_us)) / 1_000_000
+        self._time.base = self._time.at(record.base_us) + lost
         self._log.info("rollout_taken_over", lost_seconds=round(lost, 3), terminal=self._tally.terminal)
+
+    async def _start(self) -> None:
+        if self._state is RolloutState.PLANNED:
+            await self._move(Command.SCHEDULE, {})
+        if self._state is RolloutState.SCHEDULED:
+            started_us = self._time.started_us
+            times: dict[str, str | int] = {
+                "started_us": started_us,
+                "seen_us": started_us,
+                "base_us": self._time.base_us(),
+            }
+            await self._move(Command.START, times)
 
     async def _take_over(self) -> None:
         """Count what is written, and settle what a crash left open (design 3.4)."""
@@ -208,7 +224,7 @@ class Sender:
 
     def _count_times(self, outcome: Outcome) -> None:
         if outcome.sent_us:
-            sent = self._started_us + outcome.sent_us
+            sent = self._time.started_us + outcome.sent_us
             self._tally.first_sent_us = min(self._tally.first_sent_us or sent, sent)
             self._tally.last_outcome_us = max(self._tally.last_outcome_us, sent + outcome.rtt_us)
 
@@ -232,15 +248,13 @@ class Sender:
         )
         if known is None or (known.attempts == 0 and known.state is TargetState.PLANNED):
             return live
-        live.planned_at = self._mono(self._started_us + known.planned_us)
+        live.planned_at = self._time.at(self._time.started_us + known.planned_us)
+        # What a crash interrupted is sent again, as the same attempt.
+        live.attempts = known.attempts - (known.state is TargetState.SENDING)
         if known.state is TargetState.DEFERRED:
-            self._deferred.add(live)
-            live.deferred = True
-            live.forced_at = live.planned_at + live.forced_delay
-            self._backlog.wait(live, min(live.forced_at, self._clock()))
-            return None
-        live.attempts = known.attempts if known.state is TargetState.PLANNED else known.attempts - 1
-        self._backlog.wait(live, self._clock() if known.state is TargetState.SENDING else live.planned_at)
+            self._deferrals.take_over(live)
+        else:
+            self._backlog.wait(live, self._time.now() if known.state is TargetState.SENDING else live.planned_at)
         return None
 
     # Books
@@ -265,12 +279,14 @@ class Sender:
             return []
         await self._backlog.fill()
         now = self._clock()
-        first = self._backlog.next_at(self._base)
+        first = self._backlog.next_at(self._time.base)
         if first is None or first > now + LEAD:
             return []
         until = max(first, now) + SLICE_SECONDS
         claimed = [
-            live for live in self._backlog.take(self._base, until=until, limit=self._slice) if self._may_send(live, now)
+            live
+            for live in self._backlog.take(self._time.base, until=until, limit=self._slice)
+            if self._deferrals.may_send(live, intended=False)
         ]
         nameless = [live for live in claimed if not live.destination[0]]
         if nameless:
@@ -287,20 +303,21 @@ class Sender:
     async def _commit(self, claimed: list[Live]) -> None:
         intents: dict[int, bytearray] = {}
         for live in claimed:
-            planned_us = self._wall(self._due_at(live)) - self._started_us
+            planned_us = self._time.offset_us(self._time.due_at(live))
             packed = pack_fields(TargetState.SENDING, Reason.NONE, 0, live.attempts + 1, planned_us, 0, 0)
             blob = intents.get(live.batch)
             if blob is None:
                 intents[live.batch] = bytearray(entry(live.place, packed))
             else:
                 blob += entry(live.place, packed)
+        began = self._clock()
         try:
-            control = await self._journal.commit(intents, report=self._report(), base_us=self._base_us())
+            control = await self._journal.commit(intents, report=self._report(), base_us=self._time.base_us())
         except StoreError:
             for live in claimed:
                 self._backlog.put_back(live)
             raise
-        self._committed_at = self._clock()
+        self._committed_at, self._fence_at = self._clock(), began + FENCE
         if control.state in _SENDING:
             self._ready.extend(claimed)
         else:  # the script has written no intents
@@ -317,7 +334,7 @@ class Sender:
         ):
             tally.busy_trouble.append(trouble)
             self._log.warning("busy_state_unknown", reason=trouble)
-        report = tally.snapshot(in_flight=self._in_flight, waiting=len(self._deferred))
+        report = tally.snapshot(in_flight=self._in_flight, waiting=len(self._deferrals))
         if report == self._reported:
             return ""
         self._reported = report
@@ -329,13 +346,10 @@ class Sender:
         """Follow what the operator has made of the rollout's state."""
         was, self._state = self._state, control.state
         self._blocked = control.state not in _SENDING or self._leaving
-        now = self._clock()
-        if control.state is RolloutState.PAUSED and self._paused_at is None:
-            self._paused_at = now
+        if control.state is RolloutState.PAUSED and self._time.pause():
             self._log.info("rollout_paused", reason=control.pause_reason, in_flight=self._in_flight)
-        elif control.state in _SENDING and self._paused_at is not None:
-            self._shift(now - self._paused_at)
-            self._paused_at = None
+        elif control.state in _SENDING and self._time.paused_at is not None:
+            self._shift(self._time.resume())
             self._log.info("rollout_resumed")
         if self._blocked:
             self._take_back()
@@ -344,7 +358,7 @@ class Sender:
 
     def _shift(self, seconds: float) -> None:
         """Move what remains by lost time. The forced delay of a phone in a call goes on."""
-        self._base += seconds
+        self._time.base += seconds
         self._backlog.shift_waiting(seconds, lambda live: not live.deferred)
 
     def _take_back(self) -> None:
@@ -352,9 +366,8 @@ class Sender:
         while self._ready:
             live = self._ready.popleft()
             state = TargetState.DEFERRED if live.deferred else TargetState.PLANNED
-            self._note(
-                live, state, Reason.NONE, 0, planned_at=self._due_at(live) if not live.deferred else live.planned_at
-            )
+            planned_at = live.planned_at if live.deferred else self._time.due_at(live)
+            self._note(live, state, Reason.NONE, 0, planned_at=planned_at)
             self._backlog.put_back(live)
 
     async def _wait_for_store(self, error: StoreError) -> None:
@@ -362,21 +375,23 @@ class Sender:
         began = self._clock()
         self._blocked = True
         self._log.warning("redis_lost", error=str(error))
-        waiting = asyncio.create_task(self._journal.recover(base_us=self._base_us()))
+        waiting = asyncio.create_task(self._journal.recover(base_us=self._time.base_us()))
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=HEARTBEAT)
             if self._leaving and not waiting.done():
-                waiting.cancel()
+                await _cancel(waiting)
                 raise error
         control = waiting.result()
         lost = self._clock() - began
         self._log.info("redis_back", seconds=round(lost, 3))
         self._shift(lost)
-        self._committed_at = self._clock()
+        self._committed_at = self._clock()  # the fence stays where it is: the next commit of our own moves it
         self._obey(control)
 
     async def _conclude(self) -> Left | None:
         """Move to the state that follows when nothing is left to send or to wait for."""
+        if self._state in _NOT_BEGUN:  # Redis was killed and has forgotten that it began
+            await self._start()
         if self._leaving and self._state in _SENDING:
             await self._move(Command.PAUSE, {"pause_reason": PauseReason.OPERATOR.value})
             self._take_back()
@@ -393,14 +408,14 @@ class Sender:
             return None
         await self._flush()
         await self._around.store.expire(self._record.id, len(self._record.index.sizes))
-        finished: dict[str, str | int] = {"finished_us": self._wall(self._clock())}
+        finished: dict[str, str | int] = {"finished_us": self._time.wall(self._clock())}
         if self._state is RolloutState.ABORTED:
             await self._around.store.annotate(self._record.id, finished)
             return Left.ENDED
         return Left.ENDED if await self._move(Command.FINISH, finished) is RolloutState.FINISHED else None
 
     def _nothing_to_send(self) -> bool:
-        return self._backlog.empty and not self._ready and not self._timers
+        return self._backlog.empty and not self._ready and not self._deferrals.giving_up
 
     async def _move(self, command: Command, fields: dict[str, str | int]) -> RolloutState:
         """Change the rollout's state unless somebody was faster; return the state it has now."""
@@ -408,8 +423,8 @@ class Sender:
         was = await self._around.store.transition(self._record.id, self._state, new, {"pause_reason": "", **fields})
         self._state = new if was is self._state else was
         self._blocked = self._blocked or self._state not in _SENDING
-        if self._state is RolloutState.PAUSED and self._paused_at is None:
-            self._paused_at = self._clock()
+        if self._state is RolloutState.PAUSED:
+            self._time.pause()
         return self._state
 
     async def _flush(self) -> None:
@@ -418,7 +433,7 @@ class Sender:
             await self._commit([])
 
     def _cancel_rest(self) -> None:
-        self._deferred.clear()
+        self._deferrals.close()
         self._tally.states[TargetState.CANCELLED] += self._tally.targets - self._tally.terminal
 
     async def _sleep(self) -> None:
@@ -426,7 +441,7 @@ class Sender:
         now = self._clock()
         until = self._committed_at + (FLUSH if self._journal.pending else HEARTBEAT)
         if self._state in _SENDING and len(self._ready) < self._slice:
-            first = self._backlog.next_at(self._base)
+            first = self._backlog.next_at(self._time.base)
             if first is not None:
                 until = min(until, first - LEAD)
         if until > now:
@@ -436,7 +451,7 @@ class Sender:
         else:
             await asyncio.sleep(0)
         self._wake.clear()
-        self._release_idle()
+        self._deferrals.look_again()
 
     # Sending
 
@@ -447,20 +462,23 @@ class Sender:
             self._pump_timer = None
         ready, limit = self._ready, self._options.max_in_flight
         full = len(ready) >= self._slice
+        if self._clock() >= self._fence_at:
+            self._wake.set()  # a commit will tell whether the rollout is still ours
+            return
         while ready and self._in_flight < limit and not self._blocked:
             live = ready[0]
             now = self._clock()
             planned = live.wanted_at < 0
-            slot = self._limiter.slot(self._base + live.due_us / 1_000_000 if planned else max(live.wanted_at, now))
+            slot = self._limiter.slot(self._time.base + live.due_us / 1_000_000 if planned else max(live.wanted_at, now))
             if slot > now:
                 self._arm(slot - now)
                 return
             ready.popleft()
-            if self._around.busy is not None and not self._may_send(live, now):
+            if self._around.busy is not None and not self._deferrals.may_send(live, intended=True):
                 continue
             late = self._limiter.take(slot, now=now)
             if late and planned:
-                self._base += late  # lost time is not caught up by a burst
+                self._time.base += late  # lost time is not caught up by a burst
             live.planned_at = slot
             self._send(live)
         if full and len(ready) < self._slice:
@@ -471,7 +489,7 @@ class Sender:
 
     def _send(self, live: Live) -> None:
         live.attempts += 1
-        self._deferred.discard(live)
+        self._deferrals.sent(live)
         if not live.destination[0]:
             self._end(live, Reason.NO_ADDRESS, 0, sent_at=self._clock(), ended_at=self._clock())
             return
@@ -485,7 +503,7 @@ class Sender:
         self._in_flight += 1
         live.sent_at = self._endpoint.send(live, live)
         if not self._tally.first_sent_us:
-            self._tally.first_sent_us = self._wall(live.sent_at)
+            self._tally.first_sent_us = self._time.wall(live.sent_at)
 
     def _finished(self, result: Result) -> None:
         """Take the result of a request from the endpoint."""
@@ -527,7 +545,7 @@ class Sender:
                 self._wake.set()
                 return
         self._tally.ended(state, reason, status)
-        self._tally.last_outcome_us = self._wall(ended_at)
+        self._tally.last_outcome_us = self._time.wall(ended_at)
         self._note(live, state, reason, status, planned_at=live.planned_at, ended_at=ended_at)
 
     def _retry_in(self, live: Live, state: TargetState, retry_after: int) -> float | None:
@@ -545,8 +563,7 @@ class Sender:
     def _note(
         self, live: Live, state: TargetState, reason: Reason, status: int, *, planned_at: float, ended_at: float = 0.0
     ) -> None:
-        offset = self._wall0 - self._started_us
-        sent = live.sent_at
+        offset_us, sent = self._time.offset_us, live.sent_at
         self._journal.note(
             live.batch,
             live.place,
@@ -555,94 +572,11 @@ class Sender:
                 reason,
                 status,
                 live.attempts,
-                round((planned_at - self._mono0) * 1_000_000) + offset,
-                round((sent - self._mono0) * 1_000_000) + offset if sent else 0,
+                offset_us(planned_at),
+                offset_us(sent) if sent else 0,
                 round((ended_at - sent) * 1_000_000) if ended_at else 0,
             ),
         )
-
-    # Busy phones
-
-    def _may_send(self, live: Live, now: float) -> bool:
-        """Ask whether a phone may be sent to now; if not, defer it or give it up."""
-        source = self._around.busy
-        if source is None:
-            return True
-        busy = source.state(live.lines, now=now)
-        at = max(now, self._due_at(live))
-        forced = live.deferred and at >= live.forced_at
-        match decide(busy, deferred=live.deferred, forced=forced, on_busy=self._options.on_busy):
-            case Decision.SEND:
-                if not live.busy_counted:
-                    self._tally.busy_unknown += busy is Busy.UNKNOWN
-                    self._tally.forced += forced and busy is not Busy.IDLE
-                    live.busy_counted = True
-                return True
-            case Decision.WAIT:
-                self._defer(live)
-            case Decision.GIVE_UP:
-                self._give_up_at(live, busy)
-        return False
-
-    def _defer(self, live: Live) -> None:
-        live.busy_counted = False
-        if not live.deferred:
-            live.deferred = True
-            live.planned_at = self._due_at(live)
-            live.forced_at = live.planned_at + live.forced_delay
-            self._deferred.add(live)
-            self._tally.deferred += 1
-            self._note(live, TargetState.DEFERRED, Reason.NONE, 0, planned_at=live.planned_at)
-        self._backlog.wait(live, self._idle_or_forced_at(live))
-
-    def _idle_or_forced_at(self, live: Live) -> float:
-        source = self._around.busy
-        idle_at = None if source is None else source.idle_at(live.lines, now=self._clock())
-        if idle_at is None:
-            # An emergency call outlasts the forced delay: it is asked again, and given up, at that time.
-            return live.forced_at
-        return min(idle_at, live.forced_at)
-
-    def _give_up_at(self, live: Live, busy: Busy) -> None:
-        """Skip a phone at its forced delay, exactly then: targets are claimed a little earlier."""
-        reason = Reason.EMERGENCY if busy is Busy.EMERGENCY else Reason.BUSY
-
-        def give_up() -> None:
-            self._timers.discard(timer)
-            self._deferred.discard(live)
-            self._tally.ended(TargetState.SKIPPED, reason, 0)
-            self._note(live, TargetState.SKIPPED, reason, 0, planned_at=live.planned_at)
-            self._wake.set()
-
-        timer = asyncio.get_running_loop().call_later(max(0.0, live.forced_at - self._clock()), give_up)
-        self._timers.add(timer)
-
-    def _release_idle(self) -> None:
-        """Look again at the deferred phones when the busy source has changed."""
-        source = self._around.busy
-        if source is None or source.version == self._busy_version:
-            return
-        self._busy_version = source.version
-        for live in self._deferred:
-            if live.ticket:
-                self._backlog.wait(live, self._idle_or_forced_at(live))
-
-    # Time
-
-    def _due_at(self, live: Live) -> float:
-        return live.wanted_at if live.wanted_at >= 0 else self._base + live.due_us / 1_000_000
-
-    def _wall(self, at: float) -> int:
-        """Turn a time of the engine's clock into microseconds since the Unix epoch."""
-        return self._wall0 + round((at - self._mono0) * 1_000_000)
-
-    def _base_us(self) -> int:
-        """Return when offset zero of the plan is, a pause that lasts already added."""
-        paused = 0.0 if self._paused_at is None else self._clock() - self._paused_at
-        return self._wall(self._base + paused)
-
-    def _mono(self, wall_us: int) -> float:
-        return self._mono0 + (wall_us - self._wall0) / 1_000_000
 
 
 async def _cancel(task: asyncio.Task[None]) -> None:

@@ -79,8 +79,9 @@ class Behaviour:
         for name, (least, most) in (("delay", self.delay), ("boot_time", self.boot_time)):
             if not 0 <= least <= most < float("inf"):
                 raise InputError(f"{name} is {least:g} to {most:g} seconds; write the smaller one first, none below 0")
-        if abs(sum(share for _, share in self.answers) - 1) > 1e-6:
-            raise InputError("the shares of the answers do not add up to 100 %")
+        shares = [share for _, share in self.answers]
+        if min(shares, default=0.0) < 0 or abs(sum(shares) - 1) > 1e-6:
+            raise InputError("the shares of the answers do not add up to 100 %, or one is below 0")
         if self.overloaded < 0 or self.retry_after < 0:
             raise InputError("overloaded and retry_after take whole numbers from 0 on")
 

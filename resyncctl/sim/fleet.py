@@ -210,8 +210,9 @@ class Fleet:
         if not device.up:
             self.stats.unheard += 1
             return
-        # RFC 3261 17.2.3: branch, sent-by and method tell a transaction; the Via line holds the first two.
-        key = f"{device.boots} {request.method} {request.get('Via')}"
+        # RFC 3261 17.2.3: branch, sent-by (both in the Via) and method tell a transaction; the Call-ID and the whole CSeq
+        # are there for senders of RFC 2543, whose Via may be the same for all that they send.
+        key = f"{device.boots} {request.get('CSeq')} {request.get('Call-ID')} {request.get('Via')}"
         known = self._recent.get(key) or self._older.get(key)
         if known is not None:
             self.stats.retransmissions += request.method == "NOTIFY"

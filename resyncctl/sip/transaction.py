@@ -77,15 +77,14 @@ class ClientTransaction:
     `due_at` is when `advance` wants to be called, on the clock that `now` comes from; infinity when nothing is pending.
     """
 
-    __slots__ = ("_e_at", "_f_at", "_interval", "_timers", "due_at", "state")
+    __slots__ = ("_f_at", "_interval", "_timers", "due_at", "state")
 
     def __init__(self, timers: Timers, *, now: float) -> None:
         self._timers = timers
         self.state = State.TRYING
         self._interval = timers.t1
-        self._e_at = now + timers.t1
         self._f_at = now + timers.timeout
-        self.due_at = min(self._f_at, self._e_at)
+        self.due_at = now + (timers.t1 if timers.t1 < timers.timeout else timers.timeout)  # noqa: FURB136  (hot path)
 
     def advance(self, *, now: float) -> Effect:
         """Let the timer that is due expire; Effect.NONE when none is."""
@@ -100,15 +99,12 @@ class ClientTransaction:
         # make two requests follow each other closely.
         timers = self._timers
         self._interval = timers.t2 if self.state is State.PROCEEDING else min(2 * self._interval, timers.t2)
-        self._e_at = now + self._interval
-        self.due_at = min(self._e_at, self._f_at)
+        self.due_at = min(now + self._interval, self._f_at)
         return effect
 
     def receive(self, status: int, *, now: float) -> Effect:
         """Take a response with that status code."""
-        if status < 200:
-            return self._enter(Event.PROVISIONAL)
-        effect = self._enter(Event.FINAL)
+        self.state, effect = TABLE[self.state, Event.PROVISIONAL if status < 200 else Event.FINAL]
         if effect is Effect.ANSWER:
             self.due_at = now + self._timers.t4
         return effect

@@ -190,7 +190,10 @@ class UserAgentClient:
         if exchange.receive(status, now=now) is not Effect.ANSWER:
             return None
         if status < 300:
-            return self._finish(exchange, Ending.ANSWERED, status, now=now)
+            del self._exchanges[branch]
+            self._completed.add(branch)
+            self._k.append((exchange.due_at, branch))
+            return Result(exchange.key, Ending.ANSWERED, status, exchange.sent_at, now, -1, "")
         try:
             response = parse(data)
         except SipParseError:

@@ -97,7 +97,9 @@ class Endpoint:
     def datagram_received(self, data: bytes, source: Address) -> None:
         """Take a datagram from a link."""
         output = self._core.receive(data, source, now=self._clock())
-        if output is not None:
+        if type(output) is Result:  # nearly always
+            self._on_result(output)
+        elif output is not None:
             self._do(output)
 
     def delivery_failed(self, quoted: bytes, destination: Address, ending: Ending, detail: str) -> None:

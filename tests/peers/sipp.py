@@ -50,6 +50,8 @@ class Scenario:
     numbers: Mapping[str, int] = field(default_factory=dict)
     status_line: str = OK
     """What replaces `SIP/2.0 200 OK`; SIPp accepts no key in a status line."""
+    instead: Mapping[str, str] = field(default_factory=dict)
+    """Other text of the file that is replaced, where SIPp accepts no key either."""
 
 
 def answers(status: int = 200, reason: str = "OK") -> Scenario:
@@ -99,6 +101,21 @@ def challenge_expected(
     return Scenario(f"challenge_expected_{status}", keys)
 
 
+def challenge_again(credentials: Credentials, uri: str, *, status: Literal[401, 407] = 401) -> Scenario:
+    """Challenge (MD5, without qop) whatever lacks the one right response, wrong ones too; 200 for the right one.
+
+    `uri` as for `challenge_expected`, where a wrong response is refused with 403 instead.
+    """
+    expected = digest_response(credentials, DigestInput(realm=REALM, nonce=NONCE, uri=uri))
+    keys = {"realm": REALM, "nonce": NONCE, "algorithm": "MD5", "expected": expected}
+    proxy = {
+        "401 Unauthorized": "407 Proxy Authentication Required",
+        "WWW-Authenticate:": "Proxy-Authenticate:",
+        "Authorization:": "Proxy-Authorization:",
+    }
+    return Scenario("challenge_again", keys, instead=proxy if status == 407 else {})
+
+
 @dataclass(frozen=True, slots=True)
 class SippCounts:
     """SIPp's own statistics, as of its last line (it writes one each second and at its end).
@@ -115,24 +132,25 @@ class SippCounts:
 
 
 class SippPhone(ServerProcess):
-    """SIPp as a UAS on a free port of `host`: `with SippPhone(answers(200)) as phone`."""
+    """SIPp as a UAS on a port of `host`: `with SippPhone(answers(200)) as phone`."""
 
     def __init__(
         self,
         scenario: Scenario,
         *,
         host: str = "127.0.0.1",
+        port: int | None = None,
         linger: float = 32.0,
         trace: bool = True,
     ) -> None:
-        """Prepare SIPp for one scenario.
+        """Prepare SIPp for one scenario, on a free port unless one is given.
 
         `linger`: seconds that a call waits for more after its last message. `trace=False` writes no message log,
         for load: then only `counts()` works.
         """
         super().__init__("sipp")
         self.host = host
-        self.port = free_port(host)
+        self.port = free_port(host) if port is None else port
         self._scenario = scenario
         self._linger = linger
         self._trace = trace
@@ -155,8 +173,10 @@ class SippPhone(ServerProcess):
         """Write the scenario and return the command."""
         control, media = free_port(self.host), free_port(self.host, adjacent=4)
         original = (SCENARIOS / f"{self._scenario.file}.xml").read_text(encoding="ascii")
+        for text, replacement in {**self._scenario.instead, OK: self._scenario.status_line}.items():
+            original = original.replace(text, replacement)
         scenario = self.directory / "scenario.xml"
-        scenario.write_text(original.replace(OK, self._scenario.status_line), encoding="ascii")
+        scenario.write_text(original, encoding="ascii")
         command = ["sipp", "-sf", str(scenario)]
         command += ["-i", self.host, "-p", str(self.port), "-bind_local"]
         command += ["-ci", "127.0.0.1", "-cp", str(control), "-mi", self.host, "-mp", str(media)]

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
 from array import array
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -82,7 +80,7 @@ def test_a_mac_address_of_any_spelling_is_twelve_lower_case_digits(text: str, ma
     "text", ["00:15:65:ab:cd", "001565abcdef00", "001565abcdeg", "00 15 65 ab cd ef", "phone", " ", "001565abcdef\n1"]
 )
 def test_anything_else_is_no_mac_address(text: str) -> None:
-    with pytest.raises(InputError, match="^not a MAC address: '"):
+    with pytest.raises(InputError, match=r"^not a MAC address: '"):
         normal_mac(text)
 
 
@@ -106,7 +104,7 @@ def test_keys_are_the_same_on_every_machine() -> None:
     assert key_of("") == 8238016292129134938
 
 
-@given(st.lists(st.text(st.characters(exclude_categories=("Cc",)), max_size=10), min_size=1, max_size=3))
+@given(st.lists(st.text(st.characters(exclude_categories=["Cc"]), max_size=10), min_size=1, max_size=3))
 def test_keys_have_63_bits_and_are_never_zero(parts: list[str]) -> None:
     assert 0 < key_of(*parts) < 2**63
 
@@ -152,13 +150,6 @@ def test_every_parameter_of_the_manual_is_known_and_no_other() -> None:
     assert sorted(PARAMETERS) == sorted(SEED_PARAMETERS)
 
 
-def test_the_list_of_parameters_is_that_of_the_manual_itself() -> None:
-    manual = Path("/work/shared/seed/ip-phone-provisioning.txt")
-    if not manual.exists():
-        pytest.skip(f"{manual} is not on this machine")
-    assert sorted(set(re.findall(r"DBID_\w+", manual.read_text(encoding="utf-8")))) == sorted(SEED_PARAMETERS)
-
-
 @pytest.mark.parametrize("name", SEED_PARAMETERS)
 def test_a_parameter_that_is_not_given_says_nothing(name: str) -> None:
     assert parse_profile({name: ""}) == Profile()
@@ -185,7 +176,7 @@ def test_a_number_is_whole_seconds_up_to_thirty_days(name: str, text: str) -> No
 
 
 @pytest.mark.parametrize("name", NUMBERS)
-@pytest.mark.parametrize("text", ["-1", "1.5", "40s", "2592001", "9" * 40, "１", "1e3", " 1"])
+@pytest.mark.parametrize("text", ["-1", "1.5", "40s", "2592001", "9" * 40, "\uff11", "1e3", " 1"])
 def test_a_number_is_nothing_else(name: str, text: str) -> None:
     with pytest.raises(InputError) as caught:
         parse_profile({name: text})
@@ -201,7 +192,7 @@ def test_resync_from_sip_says_what_the_phone_does_on_check_sync(text: str, meani
 
 
 def test_resync_from_sip_takes_0_1_or_2() -> None:
-    with pytest.raises(InputError, match="^DBID_RESYNC_FROM_SIP is '3', it takes 0, 1 or 2$"):
+    with pytest.raises(InputError, match=r"^DBID_RESYNC_FROM_SIP is '3', it takes 0, 1 or 2$"):
         parse_profile({"DBID_RESYNC_FROM_SIP": "3"})
 
 
@@ -225,5 +216,5 @@ def test_the_two_delays_are_read_and_zero_is_not_the_same_as_not_given() -> None
 
 
 def test_the_first_bad_parameter_is_the_one_that_is_named() -> None:
-    with pytest.raises(InputError, match="^DBID_RESYNC_DELAY is "):
+    with pytest.raises(InputError, match=r"^DBID_RESYNC_DELAY is "):
         parse_profile({"DBID_RANDOM_DELAY": "40", "DBID_RESYNC_DELAY": "soon", "DBID_UPGRADE_ENABLED": "7"})

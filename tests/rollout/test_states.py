@@ -90,4 +90,4 @@ def test_a_target_is_never_sent_to_again_once_it_has_an_outcome() -> None:
 
 def test_success_and_failure_exclude_each_other_and_leave_out_what_was_never_tried() -> None:
     assert not SUCCESS & FAILED
-    assert TERMINAL - SUCCESS - FAILED == {TargetState.SKIPPED, TargetState.CANCELLED}
+    assert {TargetState.SKIPPED, TargetState.CANCELLED} == TERMINAL - SUCCESS - FAILED

@@ -62,7 +62,7 @@ def test_bad_answers_are_refused_with_the_reason(text: str, said: str) -> None:
         ({"boot_time": (-1.0, 1.0)}, "boot_time is -1 to 1 seconds"),
         ({"boot_time": (1.0, float("inf"))}, "boot_time is 1 to inf seconds"),
         ({"answers": (Share(200, 0.5),)}, "do not add up"),
-        ({"answers": (Share(200, 1.5), Share(404, -0.5))}, "share from 0 to 1"),
+        ({"answers": (Share(200, 1.5), Share(404, -0.5))}, "one is below 0"),
         ({"overloaded": -1}, "overloaded and retry_after"),
     ],
 )

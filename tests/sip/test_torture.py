@@ -208,7 +208,6 @@ def test_table_has_every_message_once() -> None:
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_message_is_refused_by_exactly_the_readers_of_the_table(case: Case) -> None:
     found = refusals(messages()[case.name])
-    assert list(found) == [name for name in found if name in case.refused], found
     assert found.keys() == case.refused.keys()
     for name, words in case.refused.items():
         assert words in found[name]
@@ -230,6 +229,7 @@ def test_our_user_agent_answers_with_the_status_of_the_table(case: Case) -> None
 @pytest.mark.parametrize("case", [case for case in CASES if "parse" not in case.refused], ids=lambda case: case.name)
 def test_message_survives_writing_and_reading(case: Case) -> None:
     message = parse(messages()[case.name])
+    assert isinstance(message, Request | Response)
     assert parse(bytes(message)) == message
 
 
@@ -318,7 +318,7 @@ def test_mpart01_body_is_kept_octet_for_octet() -> None:
 
 
 def test_unreason_reason_is_text() -> None:
-    assert response("unreason").reason == "= 2**3 * 5**2 но сто девяносто девять - простое"  # noqa: RUF001
+    assert response("unreason").reason == "= 2**3 * 5**2 но сто девяносто девять - простое"
 
 
 def test_noreason_reason_is_empty() -> None:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from resyncctl.clock import monotonic
 from resyncctl.sip.digest import Algorithm, Challenge, Credentials, Qop, challenge_header, parse_authorization, verify
-from resyncctl.sip.message import Request, Response, parse
+from resyncctl.sip.message import HeaderFields, Request, Response, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
@@ -91,7 +91,8 @@ class Client:
         secret = row["auth_password"] if password is None else password
         credentials = Credentials(row["auth_username"], secret) if secret else None
         self.endpoint.send(Notify(row, event, credentials), self._serial)
-        return await future
+        result: Result = await future
+        return result
 
 
 class Bare:
@@ -150,7 +151,8 @@ class TinyRegistrar:
         assert isinstance(request, Request)
         assert request.method == "REGISTER"
         challenge = Challenge("pbx", "n1", algorithm=Algorithm.SHA_256, qop=(Qop.AUTH,))
-        status, headers = 200, (("Expires", "3600"),)
+        status = 200
+        headers: HeaderFields = (("Expires", "3600"),)
         if self._failures:
             self._failures -= 1
             status, headers = 500, ()

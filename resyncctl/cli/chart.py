@@ -1,0 +1,46 @@
+"""The load curve of a plan: sends per second over time, as numbers and as a drawing in text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+from resyncctl.cli.duration import format_duration
+
+_BARS: Final = " ▁▂▃▄▅▆▇█"
+COLUMNS: Final = 60
+"""Columns of a drawing, at most."""
+_ROWS: Final = 8
+_WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+"""Seconds of a column that people read off easily; never below one: a rate is counted over a second."""
+
+
+def load_curve(dues: Sequence[int], *, columns: int = COLUMNS) -> tuple[int, list[int]]:
+    """Count sends from the start of the plan on: return the seconds of a column and the sends of each. Dues are microseconds."""
+    if not dues:
+        return 1, []
+    seconds = max(dues) // 1_000_000 + 1
+    least = -(-seconds // columns)
+    width = next((each for each in _WIDTHS if each >= least), least)
+    counts = [0] * (-(-seconds // width))
+    for due in dues:
+        counts[due // (width * 1_000_000)] += 1
+    return width, counts
+
+
+def draw(dues: Sequence[int], *, columns: int = COLUMNS) -> str:
+    """Draw the load curve; '' when nothing is sent. A column that is not empty always shows."""
+    width, counts = load_curve(dues, columns=columns)
+    if not counts:
+        return ""
+    peak = max(counts)
+    rows = min(_ROWS, peak)
+    lines = [f"load: sends per second, one column is {format_duration(width)}"]
+    for row in range(rows, 0, -1):
+        cells = (max(1, round(count / peak * rows * 8)) if count else 0 for count in counts)
+        bars = "".join(_BARS[max(0, min(8, cell - (row - 1) * 8))] for cell in cells)
+        lines.append((f"{peak / width:8.3g} ┤" if row == rows else "         │") + bars.rstrip())
+    lines.append("       0 ┼" + "─" * len(counts))
+    end = format_duration(width * len(counts))
+    lines.append("          0" + end.rjust(max(len(end) + 1, len(counts) - 1)))
+    return "\n".join(lines)
