@@ -16,7 +16,7 @@ _WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200,
 
 
 def load_curve(dues: Sequence[int], *, columns: int = COLUMNS) -> tuple[int, list[int]]:
-    """Count sends from the start of the plan on: return the seconds of a column and the sends of each. Dues are microseconds."""
+    """Count sends (due microseconds after the start): return the seconds of a column and the sends of each."""
     if not dues:
         return 1, []
     seconds = max(dues) // 1_000_000 + 1

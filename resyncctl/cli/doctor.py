@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import sys
 from typing import TYPE_CHECKING
 
 import typer
 
-from resyncctl.cli.state import Common, console, emit, errors_told, run_async
+from resyncctl.cli.state import Common, console, emit, run_async
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -21,16 +20,17 @@ def doctor(
 ) -> None:
     """Check Python, event loop, Redis with its persistence, sockets and the vendor catalogue."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        checks = run_async(lambda: _check(common))
-        bad = [check for check in checks if check[1] == "bad"]
-        if common.as_json:
-            emit([{"check": name, "verdict": verdict, "detail": detail} for name, verdict, detail in checks])
-        else:
-            out = console(stderr=False)
-            colours = {"good": "green", "note": "yellow", "bad": "red"}
-            for name, verdict, detail in checks:
-                out.print(f"[{colours[verdict]}]{verdict:4}[/] {name}: {detail}")
+    checks = run_async(lambda: _check(common))
+    bad = [check for check in checks if check[1] == "bad"]
+    if common.as_json:
+        emit([{"check": name, "verdict": verdict, "detail": detail} for name, verdict, detail in checks])
+    else:
+        from rich.markup import escape
+
+        out = console(stderr=False)
+        colours = {"good": "green", "note": "yellow", "bad": "red"}
+        for name, verdict, detail in checks:
+            out.print(f"[{colours[verdict]}]{verdict:4}[/] {name}: {escape(detail)}")
     raise typer.Exit(4 if bad else 0)
 
 
@@ -54,6 +54,8 @@ async def _check(common: Common) -> list[tuple[str, str, str]]:
 
 
 def _event_loop() -> tuple[str, str, str]:
+    import importlib.metadata
+
     try:
         version = importlib.metadata.version("uvloop")
     except importlib.metadata.PackageNotFoundError:

@@ -21,7 +21,7 @@ _FLAGS: Final = ("--json",)
 class Hoisting(TyperGroup):
     """The root command. Its options may also stand behind the command: they are moved to the front."""
 
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]  # Typer's own, always
         """Parse the command line with the common options in front."""
         return super().parse_args(ctx, hoist(args))
 
@@ -39,7 +39,7 @@ def hoist(arguments: Sequence[str]) -> list[str]:
             if word in _VALUED:
                 value = next(words, None)
                 if value is None:
-                    return [*front]  # so that its missing value is what is complained about
+                    return front  # so that its missing value is what is complained about
                 front.append(value)
         else:
             rest.append(word)

@@ -2,28 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final, Self
 
 from rich.console import Console, Group
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from resyncctl.cli.chart import COLUMNS, draw, load_curve
 from resyncctl.cli.duration import format_duration
 from resyncctl.clock import monotonic
-from resyncctl.rollout.planner import load_curve
 from resyncctl.rollout.states import RolloutState
 
 if TYPE_CHECKING:
     from resyncctl.engine.planning import Plan
     from resyncctl.store.records import RolloutRecord
 
-_BARS: Final = " ▁▂▃▄▅▆▇█"
-_CURVE: Final = 60
-"""Columns of the load curve."""
-_HEIGHT: Final = 8
+_LABEL: Final = 11
+"""Columns beside a load curve."""
 _BATCHES: Final = 12
 """Batches that a preview spells out."""
 _EXAMPLES: Final = 3
@@ -36,7 +35,7 @@ _COLOURS: Final = {
 
 def plan_json(plan: Plan) -> dict[str, object]:
     """Return a plan as plain values; offsets are seconds from the start of the rollout."""
-    width, curve = _curve(plan.dues)
+    width, curve = load_curve(plan.dues)
     sent = [due for due in plan.index.first_dues if due >= 0]
     return {
         "plan_hash": plan.hash,
@@ -58,22 +57,35 @@ def plan_json(plan: Plan) -> dict[str, object]:
 
 def show_plan(console: Console, plan: Plan) -> None:
     """Print a plan: batches, times, skips with reasons, load curve."""
-    sent = len(plan.dues)
     options = plan.options
-    console.print(f"[bold]{options.action.value}[/] of {sent} phones, plan {plan.hash[:12]}, seed {plan.seed}")
+    console.print(
+        f"[bold]{options.action.value}[/] of {phones(len(plan.dues))}, plan {plan.hash[:12]}, seed {plan.seed}"
+    )
     if plan.dues:
         first, last = min(plan.dues) / 1_000_000, max(plan.dues) / 1_000_000
+        rate = f"{options.rate:g} sends" if options.rate else "unlimited sends"
         console.print(
             f"first due {format_duration(first)} after the start, last due {format_duration(last)} after it;"
-            f" never more than {f'{options.rate:g} sends' if options.rate else 'unlimited sends'} in a second"
+            f" never more than {rate} in a second"
+            if len(plan.dues) > 1
+            else f"due {format_duration(first)} after the start"
         )
+    else:
+        console.print("nothing is sent: every phone is skipped")
     for notice in plan.notices:
-        console.print(f"[yellow]note:[/] {notice}")
-    _show_batches(console, plan)
-    _show_events(console, plan)
+        console.print(f"[yellow]note:[/] {escape(notice)}")
+    if plan.dues:
+        _show_batches(console, plan)
+        _show_events(console, plan)
     _show_skips(console, plan)
     if plan.dues:
-        console.print(curve_text(plan.dues))
+        room = console.width - _LABEL if console.is_terminal else COLUMNS
+        console.print(draw(plan.dues, columns=max(10, min(COLUMNS, room))), markup=False)
+
+
+def phones(count: int) -> str:
+    """Write a number of phones."""
+    return "1 phone" if count == 1 else f"{count} phones"
 
 
 def _show_batches(console: Console, plan: Plan) -> None:
@@ -101,7 +113,9 @@ def _show_batches(console: Console, plan: Plan) -> None:
 def _show_events(console: Console, plan: Plan) -> None:
     for trigger in plan.triggers:
         body = " with a body" if trigger.body else ""
-        console.print(f"Event: [bold]{trigger.event}[/]{body}" + ("" if trigger.sourced else " (no source: a guess)"))
+        console.print(
+            f"Event: [bold]{escape(trigger.event)}[/]{body}" + ("" if trigger.sourced else " (no source: a guess)")
+        )
 
 
 def _show_skips(console: Console, plan: Plan) -> None:
@@ -118,33 +132,7 @@ def _show_skips(console: Console, plan: Plan) -> None:
     console.print("[bold]skipped[/]")
     for reason, count in sorted(plan.skipped.items()):
         more = ", …" if count > _EXAMPLES else ""
-        console.print(f"  {count} {reason}: {', '.join(examples.get(reason, []))}{more}")
-
-
-def _curve(dues: Sequence[int]) -> tuple[float, list[int]]:
-    """Return the load curve in columns of at least a second."""
-    seconds = (max(dues) - min(dues)) // 1_000_000 + 1 if dues else 1
-    return load_curve(dues, min(_CURVE, seconds))
-
-
-def curve_text(dues: Sequence[int]) -> Text:
-    """Draw sends per second over time; `dues` are microseconds."""
-    width, counts = _curve(dues)
-    peak = max(counts)
-    rates = [count / width for count in counts]
-    top = peak / width
-    lines = [f"load: sends per second, one column is {format_duration(width)}"]
-    for row in range(_HEIGHT, 0, -1):
-        label = f"{top:8.3g} ┤" if row == _HEIGHT else "         │"
-        cells = []
-        for rate in rates:
-            eighths = round(rate / top * _HEIGHT * 8) - (row - 1) * 8
-            cells.append(_BARS[max(0, min(8, eighths))])
-        lines.append(label + "".join(cells))
-    lines.append("       0 ┼" + "─" * len(counts))
-    last = format_duration(width * len(counts))
-    lines.append("          0" + last.rjust(max(len(last) + 1, len(counts) - 1)))
-    return Text("\n".join(lines))
+        console.print(f"  {count} {reason}: {escape(', '.join(examples.get(reason, [])))}{more}")
 
 
 class Progress:
@@ -160,7 +148,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._console.print(
-            f"rollout [bold]{self._record.id}[/]: {self._record.action.value} of {self._record.targets} phones"
+            f"rollout [bold]{self._record.id}[/]: {self._record.action.value} of {phones(self._record.targets)}"
         )
         if self._console.is_terminal:
             self._live.start()
@@ -178,19 +166,23 @@ class Progress:
             self._told_at = now
             self._console.print(f"{state.value}: {_counts_line(report)}")
 
+    def tell(self, text: str) -> None:
+        """Print a line above the display."""
+        self._console.print(escape(text))
+
     def _render(self) -> Group:
         counts = self._report.get("counts")
         done = 0
         if isinstance(counts, dict):
             done = sum(count for name, count in counts.items() if name not in {"planned", "deferred", "sending"})
         total = max(1, self._record.targets)
+        seconds = int(monotonic() - self._began_at)
         head = Text.assemble(
-            (f"{self._state.value} ", "bold"),
-            f"{done}/{total} ({done * 100 // total} %)  {format_duration(monotonic() - self._began_at)}",
+            (f"{self._state.value} ", "bold"), f"{done}/{total} ({done * 100 // total} %)  {format_duration(seconds)}"
         )
-        return Group(
-            head, ProgressBar(total=total, completed=done, width=60), Text.from_markup(_counts_line(self._report))
-        )
+        bar = Table.grid()
+        bar.add_row(ProgressBar(total=total, completed=done, width=min(60, self._console.width)))
+        return Group(head, bar, Text.from_markup(_counts_line(self._report)))
 
 
 def _counts_line(report: Mapping[str, object]) -> str:
@@ -204,14 +196,16 @@ def show_report(console: Console, report: Mapping[str, object]) -> None:
     """Print the report of a rollout, and what to do next."""
     name, state = report["rollout"], report["state"]
     console.print(f"rollout [bold]{name}[/] is [bold]{state}[/]" + _because(report))
-    console.print(f"  {report['targets']} targets: {_counts_line(report)}")
+    console.print(f"  {report['targets']} target{'' if report['targets'] == 1 else 's'}: {_counts_line(report)}")
     responses = report.get("responses")
     if isinstance(responses, dict) and responses:
         console.print("  responses: " + ", ".join(f"{count} of {code}" for code, count in responses.items()))
     for key, title in (("failure_reasons", "failures"), ("skipped_reasons", "skipped")):
         reasons = report.get(key)
         if isinstance(reasons, dict) and reasons:
-            console.print(f"  {title}: " + ", ".join(f"{count} {reason}" for reason, count in reasons.items()))
+            console.print(
+                f"  {title}: " + ", ".join(f"{count} {escape(str(reason))}" for reason, count in reasons.items())
+            )
     _show_busy(console, report.get("busy"))
     if report.get("retries"):
         console.print(f"  retries: {report['retries']}")
@@ -224,8 +218,9 @@ def show_report(console: Console, report: Mapping[str, object]) -> None:
         ]
         if bad:
             options = " ".join(f"--state {label}" for label in bad)
-            console.print(f"  see them: resyncctl rollout results {name} {options}")
-            console.print(f"  try only them again: resyncctl rollout retry {name}")
+            console.print(f"  see them: resyncctl rollout results {name} {options}", soft_wrap=True)
+        if bad and state in {RolloutState.FINISHED.value, RolloutState.ABORTED.value}:
+            console.print(f"  try only them again: resyncctl rollout retry {name}", soft_wrap=True)
 
 
 def _because(report: Mapping[str, object]) -> str:
@@ -243,4 +238,4 @@ def _show_busy(console: Console, busy: object) -> None:
     ]
     console.print("  calls: " + ", ".join(parts))
     for trouble in busy.get("trouble", []):
-        console.print(f"  [yellow]busy state was unknown:[/] {trouble}")
+        console.print(f"  [yellow]busy state was unknown:[/] {escape(str(trouble))}")

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from resyncctl.cli.state import INTERRUPTED, Common, console, duration, emit, errors_told, run_async, say
+from resyncctl.cli.state import INTERRUPTED, Common, console, duration, emit, run_async, say
 from resyncctl.errors import InputError
 from resyncctl.rollout.model import Action, OnBusy, Options
+from resyncctl.rollout.states import Command, RolloutState
 
 if TYPE_CHECKING:
     from resyncctl.config import Settings
@@ -28,20 +29,19 @@ _SELECTION = "Phones"
 _SIP = "SIP"
 _BUSY = "Phones in a call"
 
+
+def _seconds(text: str, default: float, panel: str) -> object:
+    """Return a duration option with its default as people write it."""
+    return typer.Option(parser=duration, metavar="DUR", show_default=f"{default:g}s", help=text, rich_help_panel=panel)
+
+
 Phones = Annotated[
     Path, typer.Argument(metavar="PHONES.csv", help="Registered phones; columns aor, contact, user_agent, …")
 ]
 ActionOption = Annotated[Action, typer.Option(help="What the phones shall do.")]
 BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="Phones of one batch.", rich_help_panel=_PACING)]
-BatchInterval = Annotated[
-    float, typer.Option(parser=duration, metavar="DUR", help="From one batch to the next.", rich_help_panel=_PACING)
-]
-RandomDelay = Annotated[
-    float,
-    typer.Option(
-        parser=duration, metavar="DUR", help="Jitter of each phone, DBID_RANDOM_DELAY.", rich_help_panel=_PACING
-    ),
-]
+BatchInterval = Annotated[float, _seconds("From one batch to the next.", _D.batch_interval, _PACING)]
+RandomDelay = Annotated[float, _seconds("Jitter of each phone, DBID_RANDOM_DELAY.", _D.random_delay, _PACING)]
 Rate = Annotated[
     float, typer.Option(min=0, max=1_000_000, help="Sends a second at most; 0 = unlimited.", rich_help_panel=_PACING)
 ]
@@ -52,13 +52,10 @@ Now = Annotated[bool, typer.Option("--now", help="No batch interval and no rando
 Attempts = Annotated[
     int | None,
     typer.Option(
-        min=1, max=10, help="Tries at a phone. [default: 3 for resync, 1 for reboot]", rich_help_panel=_PACING
+        min=1, max=10, help="Tries at a phone. \\[default: 3 for resync, 1 for reboot]", rich_help_panel=_PACING
     ),
 ]
-RetryDelay = Annotated[
-    float,
-    typer.Option(parser=duration, metavar="DUR", help="Before the first retry; doubles.", rich_help_panel=_PACING),
-]
+RetryDelay = Annotated[float, _seconds("Before the first retry; doubles.", _D.retry_delay, _PACING)]
 Where = Annotated[
     list[str] | None,
     typer.Option(metavar="FIELD=GLOB", help="Only matching phones; repeatable.", rich_help_panel=_SELECTION),
@@ -69,18 +66,11 @@ AllContacts = Annotated[
 BusyFileOption = Annotated[
     Path | None, typer.Option(help="File with the AORs that are in a call, one a line.", rich_help_panel=_BUSY)
 ]
-ForcedDelay = Annotated[
-    float,
-    typer.Option(
-        parser=duration, metavar="DUR", help="Longest wait for a call to end, DBID_RESYNC_DELAY.", rich_help_panel=_BUSY
-    ),
-]
-IdleFor = Annotated[
-    float, typer.Option(parser=duration, metavar="DUR", help="Wait this long after a call.", rich_help_panel=_BUSY)
-]
+ForcedDelay = Annotated[float, _seconds("Longest wait for a call to end, DBID_RESYNC_DELAY.", _D.forced_delay, _BUSY)]
+IdleFor = Annotated[float, _seconds("Wait this long after a call.", _D.idle_for, _BUSY)]
 OnBusyOption = Annotated[
     OnBusy | None,
-    typer.Option(help="At the forced delay. [default: force for resync, skip for reboot]", rich_help_panel=_BUSY),
+    typer.Option(help="At the forced delay. \\[default: force for resync, skip for reboot]", rich_help_panel=_BUSY),
 ]
 EventOption = Annotated[
     str, typer.Option(metavar="VALUE", help="Event value instead of the vendor's.", rich_help_panel=_SIP)
@@ -88,12 +78,8 @@ EventOption = Annotated[
 LocalAddress = Annotated[str, typer.Option(metavar="IP[:PORT]", help="Send from here.", rich_help_panel=_SIP)]
 OutboundProxy = Annotated[str, typer.Option(metavar="URI", help="Send through this proxy.", rich_help_panel=_SIP)]
 From = Annotated[str, typer.Option("--from", metavar="URI", help="From URI of the NOTIFYs.", rich_help_panel=_SIP)]
-TimerT1 = Annotated[
-    float, typer.Option(parser=duration, metavar="DUR", help="First retransmission.", rich_help_panel=_SIP)
-]
-Timeout = Annotated[
-    float, typer.Option(parser=duration, metavar="DUR", help="Timer F: give up waiting.", rich_help_panel=_SIP)
-]
+TimerT1 = Annotated[float, _seconds("First retransmission.", _D.timer_t1, _SIP)]
+Timeout = Annotated[float, _seconds("Timer F: give up waiting.", _D.timeout, _SIP)]
 IdOption = Annotated[str, typer.Option("--id", metavar="ID", help="Name of the rollout; the same plan resumes it.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of the jitter.", rich_help_panel=_PACING)]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
@@ -129,21 +115,42 @@ def run(  # `run` and `plan` take the same options; which of them it is, the con
 ) -> None:
     """Plan for the phones of a CSV file; as `run` execute the plan, as `plan` show it."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        from resyncctl.engine.app import check_id, new_id, parse_local, plan_csv
+    from resyncctl.engine.app import check_id, new_id
 
-        settings = common.settings()
-        options = _options(**_given(locals()))
-        name = check_id(rollout) if rollout else None
-        parse_local(local_address)
-        made = plan_csv(phones, options, where=where or [], seed=seed, name=rollout)
-        if context.info_name == "plan":
-            _show(common, made)
-            return
-        confirm(made, yes=yes)
-        surroundings = {"local_address": local_address, "busy_file": str(busy_file.absolute()) if busy_file else ""}
-        status = run_async(lambda: _run(common, settings, made, name or new_id(made), surroundings))
-    raise typer.Exit(status)
+    reboot = action is Action.REBOOT
+    options = Options(
+        action=action,
+        batch_size=batch_size,
+        batch_interval=0.0 if now else batch_interval,
+        random_delay=0.0 if now else random_delay,
+        forced_delay=forced_delay,
+        rate=rate,
+        max_in_flight=max_in_flight,
+        attempts=attempts or (1 if reboot else 3),
+        retry_delay=retry_delay,
+        on_busy=on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE),
+        idle_for=idle_for,
+        event=event,
+        all_contacts=all_contacts,
+        outbound_proxy=outbound_proxy,
+        from_uri=from_uri,
+        timer_t1=timer_t1,
+        timeout=timeout,
+    )
+    if timer_t1 < 0.01 or timeout < timer_t1:
+        raise InputError("--timer-t1 is at least 10ms, and --timeout not shorter than it")
+    settings = common.settings()
+    name = check_id(rollout) if rollout else None
+    check_local_address(local_address)
+    surroundings = {"local_address": local_address, "busy_file": readable(busy_file)}
+    plan = _planned(phones, options, where=where or [], seed=seed, name=rollout)
+    if context.info_name == "plan":
+        _show(common, plan)
+        return
+    known = name is not None and run_async(lambda: _exists(settings, name))
+    if not known:  # a rollout that is continued was confirmed when it began
+        confirm(plan, yes=yes)
+    raise typer.Exit(run_async(lambda: _run(common, settings, plan, name or new_id(plan), surroundings)))
 
 
 RUN_HELP: Final = """Plan a rollout for the phones of a CSV file and execute it here: progress, then a report.
@@ -155,6 +162,62 @@ PLAN_HELP: Final = """Show what `run` with the same options would do: batches, t
 Sends nothing and stores nothing."""
 
 
+def check_local_address(text: str) -> None:
+    """Raise InputError for a `--local-address` that is no IP address: a name could be another one tomorrow."""
+    from resyncctl.engine.app import parse_local
+    from resyncctl.transport.resolver import numeric
+
+    host, _ = parse_local(text)
+    if host and not numeric(host):
+        raise InputError(
+            f"--local-address: {host!r} is not an IP address; write for example 192.0.2.10 or 192.0.2.10:5060"
+        )
+
+
+def check_socket(text: str) -> None:
+    """Raise TransportError when `--local-address` cannot be sent from, before a rollout is stored or resumed."""
+    from resyncctl.engine.app import parse_local
+    from resyncctl.sip.transaction import Timers
+    from resyncctl.transport.endpoint import Endpoint
+    from resyncctl.transport.udp import UdpNetwork
+
+    local = parse_local(text)
+    if not local[0]:
+        return
+    endpoint = Endpoint(UdpNetwork(), local=local, timers=Timers(), on_result=lambda _: None)
+    try:
+        endpoint.link_for(local)
+    finally:
+        endpoint.close()
+
+
+def readable(busy_file: Path | None) -> str:
+    """Return the path of a busy file, '' for none; InputError when it is not there: phones in calls would go unnoticed."""
+    if busy_file is None:
+        return ""
+    try:
+        busy_file.open("rb").close()
+    except OSError as error:
+        raise InputError(
+            f"--busy-file {busy_file}: cannot be read ({error.strerror}); create it, empty if nobody is in a call"
+        ) from error
+    return str(busy_file.absolute())
+
+
+def _planned(phones: Path, options: Options, *, where: list[str], seed: int | None, name: str) -> Plan:
+    """Make the plan, with a sign of life on a terminal; Ctrl-C leaves nothing behind."""
+    from resyncctl.engine.app import plan_csv
+
+    people = console()
+    sign = people.status(f"planning for {phones.name} …") if people.is_terminal else contextlib.nullcontext()
+    try:
+        with sign:
+            return plan_csv(phones, options, where=where, seed=seed, name=name)
+    except KeyboardInterrupt:
+        say("interrupted while planning; nothing was sent and nothing is stored")
+        raise typer.Exit(INTERRUPTED) from None
+
+
 def _show(common: Common, plan: Plan) -> None:
     from resyncctl.cli.render import plan_json, show_plan
 
@@ -164,50 +227,53 @@ def _show(common: Common, plan: Plan) -> None:
         show_plan(console(stderr=False), plan)
 
 
-def _given(values: dict[str, Any]) -> dict[str, Any]:
-    names = (
-        "action batch_size batch_interval random_delay forced_delay rate max_in_flight now attempts retry_delay on_busy idle_for"
-        " event all_contacts outbound_proxy from_uri timer_t1 timeout"
-    )
-    return {name: values[name] for name in names.split()}
-
-
-def _options(*, now: bool, attempts: int | None, on_busy: OnBusy | None, action: Action, **rest: object) -> Options:
-    """Put the options together, with the defaults that depend on the action."""
-    reboot = action is Action.REBOOT
-    rest["attempts"] = attempts or (1 if reboot else 3)
-    rest["on_busy"] = on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE)
-    if now:
-        rest |= {"batch_interval": 0.0, "random_delay": 0.0}
-    options = Options(action=action, **rest)  # type: ignore[arg-type]
-    if options.timer_t1 < 0.01 or options.timeout < options.timer_t1:
-        raise InputError("--timer-t1 is at least 10ms, and --timeout not shorter than it")
-    return options
-
-
 def confirm(plan: Plan, *, yes: bool) -> None:
     """Ask before phones reboot, when there is a person to ask; raise InputError when only --yes will do."""
+    from rich.markup import escape
+
     reboots = plan.options.action is Action.REBOOT
     surprising = bool(plan.will_reboot or plan.dangerous)
+    people = console()
     for notice in plan.notices:
-        say(f"note: {notice}")
-    if yes or not (reboots or surprising):
+        people.print(f"[yellow]note:[/] {escape(notice)}")
+    if yes or not plan.dues or not (reboots or surprising):
         return
     if sys.stdin.isatty() and sys.stderr.isatty():
-        count = plan.targets - sum(plan.skipped.values())
-        what = f"Reboot {count} phones?" if reboots else "Go on?"
-        if not typer.confirm(what, err=True):
+        count = len(plan.dues)
+        phones = "1 phone" if count == 1 else f"{count} phones"
+        if not _agreed(f"Reboot {phones}?" if reboots else f"Send to {phones} nevertheless?"):
             raise InputError("not confirmed; nothing was sent")
     elif surprising:
         raise InputError("this needs --yes (see the notes above); nothing was sent")
 
 
-async def _run(common: Common, settings: Settings, plan: Plan, name: RolloutId, surroundings: dict[str, str]) -> int:
-    from resyncctl.engine.app import open_store, store_plan
+def _agreed(question: str) -> bool:
+    """Ask on standard error; anything but yes is no, Ctrl-C leaves."""
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    try:
+        return sys.stdin.readline().strip().lower() in {"y", "yes"}
+    except KeyboardInterrupt:
+        say("\ninterrupted; nothing was sent")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+async def _exists(settings: Settings, name: RolloutId) -> bool:
+    from resyncctl.engine.app import open_store
 
     async with open_store(settings) as store:
-        await store_plan(store, name, plan, surroundings=surroundings)
+        return await store.find(name) is not None
+
+
+async def _run(common: Common, settings: Settings, plan: Plan, name: RolloutId, surroundings: dict[str, str]) -> int:
+    from resyncctl.engine.app import command, open_store, store_plan
+
+    async with open_store(settings) as store:
+        if await store.find(name) is None:
+            check_socket(surroundings["local_address"])
+        record = await store_plan(store, name, plan, surroundings=surroundings)
         plan.blocks.clear()
+        if record.state is RolloutState.PAUSED:
+            await command(store, name, Command.RESUME)
         return await execute(common, settings, store, name)
 
 
@@ -221,6 +287,8 @@ async def execute(
     local_address: str = "",
 ) -> int:
     """Execute a rollout here with a progress display; return the exit status."""
+    import asyncio
+
     from resyncctl.cli.render import Progress, show_report
     from resyncctl.engine.app import Execution
     from resyncctl.engine.sender import Left
@@ -229,8 +297,12 @@ async def execute(
     record = await store.get(name)
     progress = Progress(console(), record)
     execution = Execution(store, settings, name, on_progress=progress.update)
-    with progress, _Interrupts(execution.leave):
-        left, record = await execution.run(busy_file=busy_file, local_address=local_address)
+    try:
+        with progress, _Interrupts(execution.leave, progress.tell):
+            left, record = await execution.run(busy_file=busy_file, local_address=local_address)
+    except asyncio.CancelledError:
+        say(f"left at once; `resyncctl rollout resume {name}` continues it")
+        return INTERRUPTED
     report = report_of(record)
     if common.as_json:
         emit(report)
@@ -244,7 +316,6 @@ async def execute(
 def exit_status(record: RolloutRecord) -> int:
     """Return the exit status that a rollout's report stands for."""
     from resyncctl.engine.tally import failures, report_of
-    from resyncctl.rollout.states import RolloutState
 
     if record.state is RolloutState.ABORTED:
         return 3
@@ -252,27 +323,32 @@ def exit_status(record: RolloutRecord) -> int:
 
 
 class _Interrupts:
-    """Ctrl-C and SIGTERM: the first pauses, the second leaves at once."""
+    """Ctrl-C, SIGTERM and a terminal that goes away: the first pauses, the second leaves at once."""
 
-    def __init__(self, leave: Callable[[], None]) -> None:
+    def __init__(self, leave: Callable[[], None], tell: Callable[[str], None]) -> None:
+        import asyncio
+
         self._leave = leave
+        self._tell = tell
         self._count = 0
+        self._loop = asyncio.get_running_loop()
         self._task = asyncio.current_task()
+        self._numbers = [signal.SIGINT, signal.SIGTERM]
+        if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup
+            self._numbers.append(signal.SIGHUP)
 
     def __enter__(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted)
+        for number in self._numbers:
+            self._loop.add_signal_handler(number, self._interrupted)
 
     def __exit__(self, *_: object) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
+        for number in self._numbers:
+            self._loop.remove_signal_handler(number)
 
     def _interrupted(self) -> None:
         self._count += 1
         if self._count == 1:
-            say("pausing: what is on the wire is followed to its end; Ctrl-C again leaves at once")
             self._leave()
+            self._tell("pausing: what is on the wire is followed to its end; Ctrl-C again leaves at once")
         elif self._task is not None:
             self._task.cancel()

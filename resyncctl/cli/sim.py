@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import signal
+from collections.abc import Callable, Iterator
 from enum import Enum, StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
 from resyncctl.cli.duration import parse_duration
-from resyncctl.cli.state import Common, emit, errors_told, run_async, say
-from resyncctl.errors import InputError
+from resyncctl.cli.state import Common, emit, run_async, say
+from resyncctl.errors import InputError, TransportError
 
 if TYPE_CHECKING:
     from resyncctl.sim.behaviour import Behaviour
     from resyncctl.sim.fleet import Fleet
     from resyncctl.sim.port import Registrar
     from resyncctl.sim.roster import SimulatedPhone
+
+T = TypeVar("T")
 
 
 class Challenge(StrEnum):
@@ -66,39 +68,62 @@ def sim(
 ) -> None:
     """Simulate phones until Ctrl-C: they answer, refuse, keep silent, challenge, reboot and register again as asked for."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        from resyncctl.sim.behaviour import Behaviour, parse_answers
-        from resyncctl.sip.digest import Algorithm
+    from resyncctl.sim.behaviour import Behaviour, parse_answers
+    from resyncctl.sip.digest import Algorithm
 
-        behaviour = Behaviour(
-            seed=seed,
-            answers=parse_answers(answer),
-            delay=_range(delay),
-            provisional=provisional,
-            loss=_share(loss),
-            challenge=None if auth is None else 401 if auth is Challenge.PHONE else 407,
-            algorithm=Algorithm(algorithm.value),
-            overloaded=overloaded,
-            retry_after=retry_after,
-            boot_time=_range(boot_time),
-            mute_on_reboot=_share(mute_on_reboot),
+    _check(phones, csv, registrar, domain, register=register)
+    behaviour = Behaviour(
+        seed=seed,
+        answers=_read("--answer", parse_answers, answer),
+        delay=_read("--delay", _range, delay),
+        provisional=provisional,
+        loss=_read("--loss", _share, loss),
+        challenge=None if auth is None else 401 if auth is Challenge.PHONE else 407,
+        algorithm=Algorithm(algorithm.value),
+        overloaded=overloaded,
+        retry_after=retry_after,
+        boot_time=_read("--boot-time", _range, boot_time),
+        mute_on_reboot=_read("--mute-on-reboot", _share, mute_on_reboot),
+    )
+    roster = _phones(phones, domain, seed)
+    fleet = run_async(lambda: _simulate(roster, behaviour, csv, listen, sockets, registrar, register=register))
+    stats = fleet.stats
+    summary = {
+        "phones": len(roster),
+        "requests": stats.requests,
+        "retransmissions": stats.retransmissions,
+        "answers": {str(status): count for status, count in sorted(stats.answers.items())},
+        "reboots": stats.reboots,
+        "registrations": stats.registrations,
+        "failed_registrations": stats.failed_registrations,
+    }
+    if common.as_json:
+        emit(summary)
+    else:
+        say(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+
+
+def _check(phones: str, csv: Path | None, registrar: str, domain: str, *, register: bool) -> None:
+    """Raise InputError for options that do not go together."""
+    from resyncctl.errors import SipError
+    from resyncctl.sip.uri import Uri
+
+    if register and not registrar:
+        raise InputError(
+            "--register: there is nowhere to register; name the registrar, as in --registrar sip:10.0.0.1:5060"
         )
-        roster = _phones(phones, domain, seed)
-        fleet = run_async(lambda: _simulate(roster, behaviour, csv, listen, sockets, registrar, register=register))
-        stats = fleet.stats
-        summary = {
-            "phones": len(roster),
-            "requests": stats.requests,
-            "retransmissions": stats.retransmissions,
-            "answers": {str(status): count for status, count in sorted(stats.answers.items())},
-            "reboots": stats.reboots,
-            "registrations": stats.registrations,
-            "failed_registrations": stats.failed_registrations,
-        }
-        if common.as_json:
-            emit(summary)
-        else:
-            say(", ".join(f"{name.replace('_', ' ')} {value}" for name, value in summary.items()))
+    try:
+        known = Uri.parse(f"sip:1@{domain}").host.lower() == domain.lower()
+    except SipError:
+        known = False
+    if not known:
+        raise InputError(f"--domain: {domain[:60]!r} is not a host name; write for example sim.invalid")
+    if csv is None:
+        return
+    if csv.is_dir():
+        raise InputError(f"--csv {csv}: is a directory; name a file in it")
+    if not phones.isdigit() and csv.absolute() == Path(phones).absolute():
+        raise InputError(f"--csv {csv}: is the list of the real phones, which would be lost; name another file")
 
 
 def _phones(source: str, domain: str, seed: int) -> list[SimulatedPhone]:
@@ -124,6 +149,8 @@ async def _simulate(
     *,
     register: bool,
 ) -> Fleet:
+    import asyncio
+
     from resyncctl.engine.app import parse_local
     from resyncctl.sim.fleet import Fleet
     from resyncctl.sim.roster import write_csv
@@ -131,24 +158,27 @@ async def _simulate(
     from resyncctl.vendors import Catalogue
 
     where = await _registrar(registrar, register=register) if registrar else None
+    with _named("--listen"):
+        address = parse_local(listen)
     fleet = Fleet(
         UdpNetwork(),
         roster,
         behaviour,
         catalogue=Catalogue.load(),
-        listen=parse_local(listen),
+        listen=address,
         sockets=sockets,
         registrar=where,
     )
-    fleet.open()
+    with _named("--listen"):
+        fleet.open()
     try:
         if csv is not None:
             # Whoever waits for the file finds it whole.
             part = csv.with_name(f"{csv.name}.part")
             count = write_csv(part, fleet.rows())
             part.replace(csv)
-            say(f"{count} phones are in {csv}; try: resyncctl run {csv}")
-        say(f"{len(roster)} simulated phones are listening; Ctrl-C ends them")
+            say(f"{_counted(count)} in {csv}; try: resyncctl run {csv}")
+        say(f"{_counted(len(roster), 'simulated ')} listening; Ctrl-C ends them")
         running = asyncio.create_task(fleet.run())
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -158,6 +188,10 @@ async def _simulate(
     finally:
         fleet.close()
     return fleet
+
+
+def _counted(count: int, kind: str = "") -> str:
+    return f"1 {kind}phone is" if count == 1 else f"{count} {kind}phones are"
 
 
 async def _registrar(text: str, *, register: bool) -> Registrar:
@@ -174,6 +208,23 @@ async def _registrar(text: str, *, register: bool) -> Registrar:
     if address is None:
         raise InputError(f"--registrar: {uri.address} has no address")
     return Registrar(uri, address, at_start=register)
+
+
+@contextlib.contextmanager
+def _named(option: str) -> Iterator[None]:
+    """Let errors about a local address name the option that `sim` has for it."""
+    try:
+        yield
+    except (InputError, TransportError) as error:
+        raise type(error)(str(error).replace("--local-address", option)) from error
+
+
+def _read(option: str, parse: Callable[[str], T], text: str) -> T:
+    """Parse the text of an option, and name it if that fails."""
+    try:
+        return parse(text)
+    except InputError as error:
+        raise InputError(f"{option}: {error}") from error
 
 
 def _range(text: str) -> tuple[float, float]:

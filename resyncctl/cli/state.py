@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import errno
 import json
 import os
@@ -74,11 +73,11 @@ def console(*, stderr: bool = True) -> Console:
 
     class Pipe(Console):
         def on_broken_pipe(self) -> None:
-            raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))  # Rich would exit with status 1
+            raise BrokenPipeError  # Rich would exit with status 1
 
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() or "COLUMNS" in os.environ else _UNCUT
-    return Pipe(file=unfailing(stream) if stderr else stream, highlight=False, soft_wrap=True, width=width)
+    return Pipe(file=unfailing(stream) if stderr else stream, highlight=False, width=width)
 
 
 def emit(value: object, *, indent: int | None = 2) -> None:
@@ -94,8 +93,13 @@ def status_of(command: Callable[[], int | None], *, as_json: bool) -> int:
     try:
         status = command()
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader has gone (`| head`): nothing is left to be told
+    except BrokenPipeError:
         _silence()
+        return 0
+    except SystemExit as leaving:
+        if not isinstance(leaving.__context__, BrokenPipeError):
+            raise
+        _silence()  # Typer's and Rich's way to say that the reader has gone (`| head`): nothing is left to be told
         return 0
     except typer.TyperException as error:
         return _told(_usage(error), error.exit_code, as_json=as_json)
@@ -147,6 +151,8 @@ def open_standard_streams() -> None:
 
 def run_async(main: Callable[[], Coroutine[object, object, T]]) -> T:
     """Run a coroutine, on uvloop when it is there."""
+    import asyncio
+
     factory: Callable[[], asyncio.AbstractEventLoop] | None
     try:
         import uvloop

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resyncctl.cli.state import Common, console, emit, errors_told
+from resyncctl.cli.state import Common, console, emit
 from resyncctl.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,21 +20,20 @@ app = typer.Typer(help="What each make of phone does on NOTIFY, with confidence 
 def list_(context: typer.Context) -> None:
     """List the vendors and the events that they get."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        from resyncctl.vendors import Catalogue
+    from resyncctl.vendors import Catalogue
 
-        catalogue = Catalogue.load()
-        if common.as_json:
-            emit([dataclasses.asdict(vendor) for vendor in catalogue])
-            return
-        from rich.table import Table
+    catalogue = Catalogue.load()
+    if common.as_json:
+        emit([dataclasses.asdict(vendor) for vendor in catalogue])
+        return
+    from rich.table import Table
 
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for title in ("vendor", "name", "resync", "reboot", "confidence"):
-            table.add_column(title)
-        for vendor in catalogue:
-            table.add_row(vendor.id, vendor.name, _event(vendor.resync), _event(vendor.reboot), vendor.confidence.value)
-        console(stderr=False).print(table)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for title in ("vendor", "name", "resync", "reboot", "confidence"):
+        table.add_column(title, overflow="fold")
+    for vendor in catalogue:
+        table.add_row(vendor.id, vendor.name, _event(vendor.resync), _event(vendor.reboot), vendor.confidence.value)
+    console(stderr=False).print(table)
 
 
 @app.command()
@@ -44,13 +43,12 @@ def show(
 ) -> None:
     """Show all that is known of a vendor."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        from resyncctl.vendors import Catalogue
+    from resyncctl.vendors import Catalogue
 
-        found = Catalogue.load().get(vendor.lower())
-        if found is None:
-            raise InputError(f"unknown vendor {vendor!r}; `resyncctl vendors list` shows the known ones")
-        _show(common, found)
+    found = Catalogue.load().get(vendor.lower())
+    if found is None:
+        raise InputError(f"unknown vendor {vendor!r}; `resyncctl vendors list` shows the known ones")
+    _show(common, found)
 
 
 @app.command()
@@ -59,15 +57,14 @@ def match(
 ) -> None:
     """Show which vendor a User-Agent belongs to."""
     common: Common = context.obj
-    with errors_told(as_json=common.as_json):
-        from resyncctl.vendors import Catalogue
+    from resyncctl.vendors import Catalogue
 
-        found = Catalogue.load().match(user_agent)
-        if found is None:
-            raise InputError(
-                f"no vendor's pattern fits {user_agent!r}; such a phone gets check-sync, or check-sync;reboot=true"
-            )
-        _show(common, found)
+    found = Catalogue.load().match(user_agent)
+    if found is None:
+        raise InputError(
+            f"no vendor's pattern fits {user_agent!r}; such a phone gets check-sync, or check-sync;reboot=true"
+        )
+    _show(common, found)
 
 
 def _show(common: Common, vendor: Vendor) -> None:

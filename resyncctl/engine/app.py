@@ -129,8 +129,9 @@ async def store_plan(
     """Make a rollout of a plan, or find the one that has the ID and the same plan; InputError for another plan."""
     known = await store.find(name)
     if known is None:
+        upload = secrets.token_hex(8)
         for start in range(0, len(plan.blocks), _UPLOAD):
-            await store.put_blocks(name, dict(enumerate(plan.blocks[start : start + _UPLOAD], start)))
+            await store.put_blocks(name, upload, dict(enumerate(plan.blocks[start : start + _UPLOAD], start)))
         fields = new_fields(
             plan_hash=plan.hash,
             options=plan.options,
@@ -144,7 +145,7 @@ async def store_plan(
             parent=parent,
             surroundings=surroundings,
         )
-        await store.create(name, fields)
+        await store.create(name, upload, fields)
         known = await store.get(name)
     if known.plan_hash != plan.hash:
         raise InputError(
@@ -196,6 +197,9 @@ class Execution:
             record = await self.store.get(self.name)
             if is_over(record.state) and record.finished_us:
                 return Left.ENDED, record
+            if record.state is RolloutState.PAUSED and not self.leaving:  # whoever executes it wants it to go on
+                await command(self.store, self.name, Command.RESUME)
+                record = await self.store.get(self.name)
             options = record.options
             kept = record.surroundings
             busy_path = busy_file or kept.get("busy_file", "")

@@ -62,7 +62,7 @@ class Live:
         contact = target.contact or target.aor
         self.request_uri = contact if "?" not in contact else contact.partition("?")[0]
         aor = target.aor
-        self.to_uri = aor if "@" in aor or aor.startswith("sip") else self.request_uri
+        self.to_uri = aor if "@" in aor or aor.lower().startswith(("sip:", "sips:")) else self.request_uri
         hop = self.request_uri
         if proxy or target.path:
             routes = [str(route) for route in parse_path(target.path)] if target.path else []

@@ -297,8 +297,8 @@ class Planner:
         if self._proxy:
             return True
         hop = parse_path(phone.path)[0].uri if phone.path else phone.contact or phone.aor
-        if not hop.startswith("sips:") and ";" not in hop:
-            return hop.startswith("sip:")
+        if hop.startswith("sip:") and ";" not in hop:  # nearly all
+            return True
         uri = Uri.parse(hop)
         return not uri.secure and uri.transport in {"", "udp"}
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
 from resyncctl.engine.deferrals import Deferrals
-from resyncctl.engine.journal import Journal
+from resyncctl.engine.journal import SENDING, Journal, obey_cancellation
 from resyncctl.engine.live import NOWHERE, Live, Templates
 from resyncctl.engine.tally import Tally
 from resyncctl.engine.timeline import Timeline
@@ -71,8 +71,6 @@ _REASONS: Final = {
 }
 
 
-_SENDING: Final = frozenset({RolloutState.RUNNING, RolloutState.DRAINING})
-"""States in which targets are sent to; while draining that is retries."""
 _NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
 
 
@@ -261,6 +259,7 @@ class Sender:
 
     async def _keep_books(self) -> Left:
         while True:
+            obey_cancellation()
             try:
                 claimed = await self._claim()
                 if claimed or self._commit_is_due():
@@ -275,7 +274,7 @@ class Sender:
 
     async def _claim(self) -> list[Live]:
         """Take the next slice whose time comes: those that may be sent to, with their addresses resolved."""
-        if self._state not in _SENDING or self._leaving or len(self._ready) >= self._slice:
+        if self._state not in SENDING or self._leaving or len(self._ready) >= self._slice:
             return []
         await self._backlog.fill()
         now = self._clock()
@@ -318,7 +317,7 @@ class Sender:
                 self._backlog.put_back(live)
             raise
         self._committed_at, self._fence_at = self._clock(), began + FENCE
-        if control.state in _SENDING:
+        if control.state in SENDING:
             self._ready.extend(claimed)
         else:  # the script has written no intents
             for live in claimed:
@@ -345,10 +344,10 @@ class Sender:
     def _obey(self, control: Control) -> None:
         """Follow what the operator has made of the rollout's state."""
         was, self._state = self._state, control.state
-        self._blocked = control.state not in _SENDING or self._leaving
+        self._blocked = control.state not in SENDING or self._leaving
         if control.state is RolloutState.PAUSED and self._time.pause():
             self._log.info("rollout_paused", reason=control.pause_reason, in_flight=self._in_flight)
-        elif control.state in _SENDING and self._time.paused_at is not None:
+        elif control.state in SENDING and self._time.paused_at is not None:
             self._shift(self._time.resume())
             self._log.info("rollout_resumed")
         if self._blocked:
@@ -385,14 +384,14 @@ class Sender:
         lost = self._clock() - began
         self._log.info("redis_back", seconds=round(lost, 3))
         self._shift(lost)
-        self._committed_at = self._clock()  # the fence stays where it is: the next commit of our own moves it
+        self._committed_at = float("-inf")  # so that the next commit comes at once, and moves the fence
         self._obey(control)
 
     async def _conclude(self) -> Left | None:
         """Move to the state that follows when nothing is left to send or to wait for."""
         if self._state in _NOT_BEGUN:  # Redis was killed and has forgotten that it began
             await self._start()
-        if self._leaving and self._state in _SENDING:
+        if self._leaving and self._state in SENDING:
             await self._move(Command.PAUSE, {"pause_reason": PauseReason.OPERATOR.value})
             self._take_back()
         if self._state is RolloutState.RUNNING and not self._leaving and self._nothing_to_send():
@@ -422,7 +421,7 @@ class Sender:
         new = move(self._state, command)
         was = await self._around.store.transition(self._record.id, self._state, new, {"pause_reason": "", **fields})
         self._state = new if was is self._state else was
-        self._blocked = self._blocked or self._state not in _SENDING
+        self._blocked = self._blocked or self._state not in SENDING
         if self._state is RolloutState.PAUSED:
             self._time.pause()
         return self._state
@@ -440,7 +439,7 @@ class Sender:
         """Wait until there is something to do: the next slice, outcomes to write, the heartbeat, or a change."""
         now = self._clock()
         until = self._committed_at + (FLUSH if self._journal.pending else HEARTBEAT)
-        if self._state in _SENDING and len(self._ready) < self._slice:
+        if self._state in SENDING and len(self._ready) < self._slice:
             first = self._backlog.next_at(self._time.base)
             if first is not None:
                 until = min(until, first - LEAD)
@@ -469,7 +468,9 @@ class Sender:
             live = ready[0]
             now = self._clock()
             planned = live.wanted_at < 0
-            slot = self._limiter.slot(self._time.base + live.due_us / 1_000_000 if planned else max(live.wanted_at, now))
+            slot = self._limiter.slot(
+                self._time.base + live.due_us / 1_000_000 if planned else max(live.wanted_at, now)
+            )
             if slot > now:
                 self._arm(slot - now)
                 return
@@ -579,7 +580,7 @@ class Sender:
         )
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _cancel(task: asyncio.Task[None] | asyncio.Task[Control]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

@@ -10,8 +10,9 @@ from typing import Final
 from resyncctl.errors import StoreError
 from resyncctl.rollout.model import Outcome, Reason, Target, TargetState
 
-_OUTCOME: Final = struct.Struct("<BBHBQQI")
-"""state, reason, status, attempts, planned, sent, round trip: 25 bytes of at most 64 (see keys)."""
+_OUTCOME: Final = struct.Struct("<BBHBqqI")
+"""state, reason, status, attempts, planned, sent, round trip: 25 bytes of at most 64 (see keys). Times may be below zero:
+a wall clock that was set back while nobody executed the rollout puts them before its start."""
 _RECORD: Final = struct.Struct(">H25s")
 """A target's place in its batch, then its outcome; a run of these is one argument of a commit."""
 _MAX_U32: Final = 2**32 - 1

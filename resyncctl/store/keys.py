@@ -5,6 +5,7 @@ The braces keep all keys of a rollout in one slot of a Redis Cluster.
     resyncctl:rollouts         sorted set  rollout IDs by creation time (microseconds)            for ever
     resyncctl:{ID}:meta        hash        state, plan hash, options, times, the report           for ever
     resyncctl:{ID}:lease       string      token of the process that executes the rollout         LEASE, renewed
+    resyncctl:{ID}:upload:T    hash        a plan on its way to Redis; T is like no other            UPLOAD
     resyncctl:{ID}:plan        hash        batch number to compressed targets                     RETENTION after the end
     resyncctl:{ID}:b:N         hash        target's place in batch N to intent or outcome         RETENTION after the end
     resyncctl:{ID}:events      stream      the report each time it changed, EVENTS entries        RETENTION after the end
@@ -36,6 +37,11 @@ def meta(rollout: RolloutId) -> str:
 def lease(rollout: RolloutId) -> str:
     """String with an expiry: who executes the rollout."""
     return f"{PREFIX}:{{{rollout}}}:lease"
+
+
+def upload(rollout: RolloutId, token: str) -> str:
+    """Hash: batch number to block of targets, of a plan that is being written."""
+    return f"{PREFIX}:{{{rollout}}}:upload:{token}"
 
 
 def plan(rollout: RolloutId) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 _TIMEOUT: Final = 5.0
 """Seconds to wait for Redis before it counts as unreachable."""
+_PASSWORD: Final = re.compile(r"([?&]password=)[^&]*")
 _PAGE: Final = 64
 """Batches fetched or expired in one round trip."""
 
@@ -101,20 +103,26 @@ class RedisStore:
 
     # Plans
 
-    async def put_blocks(self, rollout: RolloutId, blocks: Mapping[int, bytes]) -> None:
-        """Write batches of a plan that `create` will make valid; until then they expire."""
+    async def put_blocks(self, rollout: RolloutId, upload: str, blocks: Mapping[int, bytes]) -> None:
+        """Write batches of a plan that `create` with the same `upload`, a fresh token, makes that of a rollout.
+
+        Until then they expire. Two commands that plan for one ID at once do not mix their batches.
+        """
+        key = keys.upload(rollout, upload)
         with _redis_errors(self._where):
             async with self._redis.pipeline(transaction=False) as pipe:
-                pipe.hset(keys.plan(rollout), mapping=dict(blocks.items()))
-                pipe.expire(keys.plan(rollout), keys.UPLOAD)
+                pipe.hset(key, mapping=dict(blocks.items()))
+                pipe.expire(key, keys.UPLOAD)
                 await pipe.execute()
 
-    async def create(self, rollout: RolloutId, fields: Mapping[str, str | int | bytes]) -> str | None:
-        """Make a rollout of a written plan; return the plan hash of the one that has the ID already, else None."""
+    async def create(self, rollout: RolloutId, upload: str, fields: Mapping[str, str | int | bytes]) -> str | None:
+        """Make a rollout of an uploaded plan; return the plan hash of the one that has the ID already, else None."""
         with _redis_errors(self._where):
             await self._redis.zadd(keys.ROLLOUTS, {rollout: int(fields["created_us"])}, nx=True)
             flat = [item for pair in fields.items() for item in pair]
-            known: bytes = await self._create(keys=[keys.meta(rollout), keys.plan(rollout)], args=flat)
+            known: bytes = await self._create(
+                keys=[keys.meta(rollout), keys.plan(rollout), keys.upload(rollout, upload)], args=flat
+            )
         return known.decode() if known else None
 
     async def get(self, rollout: RolloutId) -> RolloutRecord:
@@ -263,7 +271,8 @@ class RedisStore:
 
 
 def _redact(url: str) -> str:
-    """Return a URL without its password."""
+    """Return a URL without its password, wherever it stands."""
+    url = _PASSWORD.sub(r"\1***", url)
     scheme, separator, rest = url.partition("://")
     userinfo, at, host = rest.rpartition("@")
     if not at:

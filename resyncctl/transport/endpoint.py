@@ -79,7 +79,7 @@ class Endpoint:
     def _open(self, family: socket.AddressFamily, destination: Address) -> Link:
         host, port = self._local
         if not host:
-            return self._network.open((self._network.source_for(destination), port), self)
+            return self._network.open_towards(destination, port, self)
         if family_of(host) is not family:
             raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
         return self._network.open((host, port), self)

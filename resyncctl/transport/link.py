@@ -38,5 +38,8 @@ class Network(Protocol):
     def open(self, local: Address, receiver: Receiver) -> Link:
         """Bind a link (port 0 = any); raise TransportError when that is impossible."""
 
+    def open_towards(self, destination: Address, port: int, receiver: Receiver) -> Link:
+        """Bind a link to every address of the family; its `local` is the address that `destination` sees it at."""
+
     def source_for(self, destination: Address) -> str:
         """Return the local address that a datagram to `destination` leaves from; raise TransportError without a route."""

@@ -56,6 +56,10 @@ class MemoryNetwork:
         self._links[local] = link
         return link
 
+    def open_towards(self, destination: Address, port: int, receiver: Receiver) -> Link:
+        """Open a link at the address that leads to `destination`; here one address reaches all."""
+        return self.open((self.source_for(destination), port), receiver)
+
     def source_for(self, destination: Address) -> str:
         """Every address is reached from the loopback address of its family."""
         return "::1" if ":" in destination[0] else "127.0.0.1"

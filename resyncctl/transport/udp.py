@@ -56,6 +56,13 @@ class UdpNetwork:
         """Bind a UDP socket (port 0 = any); raise TransportError when the address or port cannot be used."""
         return UdpLink(local, receiver)
 
+    def open_towards(self, destination: Address, port: int, receiver: Receiver) -> Link:
+        """Bind a UDP socket to every address: the routing table chooses the source for each phone."""
+        source = self.source_for(destination)
+        link = UdpLink(("::" if ":" in source else "0.0.0.0", port), receiver)
+        link.local = (source, link.local[1])
+        return link
+
     def source_for(self, destination: Address) -> str:
         """Ask the routing table which local address leads to `destination`; raise TransportError without a route."""
         try:

@@ -92,11 +92,11 @@ class Controller:
     def __init__(self, data_dir: Path, url: str = "") -> None:
         self._environment = {"RESYNCCTL_DATA_DIR": str(data_dir), "RESYNCCTL_REDIS_URL": url}
 
-    def start(self, *arguments: str | Path) -> Process:
+    def start(self, *arguments: str | float | Path) -> Process:
         """Start `resyncctl --json …`."""
         return Process(["--json", *map(str, arguments)], self._environment)
 
-    def run(self, *arguments: str | Path, within: float = PATIENCE) -> tuple[int, str, str]:
+    def run(self, *arguments: str | float | Path, within: float = PATIENCE) -> tuple[int, str, str]:
         """Run a command to its end; return exit status, standard output and standard error."""
         with self.start(*arguments) as process:
             return process.status(within=within), process.output(), process.errors()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -132,7 +133,9 @@ def test_second_interrupt_leaves_at_once_and_is_still_safe(
     if action == "reboot":
         assert max(times.values()) == 1
         assert {results[user]["state"] for user in silent} == {"unknown"}
-    assert set(times) == set(story.users)
+    assert {results[user]["state"] for user in story.users if not times[user]} <= {"unknown"}
+    if action == "resync":
+        assert set(times) == set(story.users)
     rest = {user: row for user, row in results.items() if user not in silent}
     assert set(states(rest)) <= ({"accepted", "unknown"} if action == "reboot" else {"accepted"})
 
@@ -177,11 +180,11 @@ def test_stale_owner_stops_without_sending_anything_twice(
         seen = story.sent()
         with controller.start("rollout", "resume", story.name) as taker:
             eventually(lambda: story.sent() > seen + COUNT // 5, "it has been taken over", within=20)
+            awake_at = time.time()
             stale.send(signal.SIGCONT)
             assert stale.status(within=3) == 2
             assert "executed by another process now" in stale.errors()
             assert taker.status() in {0, 1}
     story.check()
-    assert len(phones.requests(story.users)) == sum(
-        row["state"] == "accepted" for row in controller.results(story.name).values()
-    )
+    left_over = {user for user, row in controller.results(story.name).items() if row["state"] == "unknown"}
+    assert [one for one in phones.requests(left_over) if one.at > awake_at] == []

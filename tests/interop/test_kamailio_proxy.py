@@ -241,11 +241,11 @@ def test_proxy_and_phone_that_both_challenge_are_both_answered(resyncctl: Resync
         assert refusals(registrar, 407) == 1  # our answer to the proxy stayed in the third request (RFC 3261 22.3)
 
 
-def test_credentials_go_through_an_outbound_proxy_for_a_contact_too(resyncctl: Resyncctl) -> None:
+def test_credentials_go_through_an_outbound_proxy_with_a_host_name_for_a_contact_too(resyncctl: Resyncctl) -> None:
     with Kamailio(authenticate_notify=True, algorithm="SHA-256") as proxy, SippPhone(answers(200)) as phone:
         known = {"auth_username": "100", "auth_password": proxy.password}
         row = {"aor": "sip:100@phones.test", "contact": phone.uri("100"), **known}
-        rollout = resyncctl.run([row], "--outbound-proxy", f"sip:127.0.0.1:{proxy.port};lr")
+        rollout = resyncctl.run([row], "--outbound-proxy", f"sip:localhost:{proxy.port};lr")
 
         assert rollout.rows[0].verdict == ("accepted", 200, "OK")
         assert hops(phone.received()[0]) == [proxy.port]

@@ -5,6 +5,7 @@
     baresip         baresip, registered
     pjsip_phone     a PJSIP phone in a process of its own
     aiosip_phone    an aiosip 0.2.0 phone in a process of its own
+    tshark          a capture on loopback, read by Wireshark's dissectors
     redis_server    redis-server with an append-only file, to be killed and restarted
     plain_client    NOTIFY and REGISTER written by hand over a plain UDP socket
     digest          digest answers computed with hashlib, independent of the product

@@ -17,7 +17,7 @@ import re
 import signal
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -114,6 +114,21 @@ def challenge_again(credentials: Credentials, uri: str, *, status: Literal[401, 
         "Authorization:": "Proxy-Authorization:",
     }
     return Scenario("challenge_again", keys, instead=proxy if status == 407 else {})
+
+
+def challenge_stale(credentials: Credentials, uri: str) -> Scenario:
+    """Challenge (MD5, without qop), call the answer's nonce stale, and accept only the answer to the second nonce."""
+    expected = digest_response(credentials, DigestInput(realm=REALM, nonce=NONCE, uri=uri))
+    return Scenario("challenge_stale", {"realm": REALM, "nonce": NONCE, "expected": expected})
+
+
+def challenge_choice(credentials: Credentials, uri: str) -> Scenario:
+    """Offer an algorithm that nobody has, SHA-256 and MD5, in this order (RFC 8760 2.3); accept SHA-256 only."""
+    scenario = challenge_expected(credentials, uri, status=401, algorithm="SHA-256")
+    field_name, rest = "WWW-Authenticate: Digest ", 'realm="[realm]", nonce="[nonce]", algorithm='
+    given = f'{rest}[algorithm], opaque="b3BhcXVl"'
+    offered = [f"{rest}SHA-9000", given, f"{rest}MD5"]
+    return replace(scenario, instead={field_name + given: "\n".join(field_name + one for one in offered)})
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,11 +20,16 @@ READ_WITHIN = 30.0
 
 
 def why_not() -> str | None:
-    """Say why this user cannot capture on loopback; None when that is possible."""
-    listed = subprocess.run(["tshark", "-D"], capture_output=True, text=True, timeout=READ_WITHIN, check=False)
-    if any(line.split()[1:2] == ["lo"] for line in listed.stdout.splitlines()):
+    """Say why this user cannot capture on loopback; None when that is possible.
+
+    Listing link types opens the interface, which listing interfaces does not.
+    """
+    command = ["tshark", "-i", "lo", "-L"]
+    opened = subprocess.run(command, capture_output=True, text=True, timeout=READ_WITHIN, check=False)
+    if opened.returncode == 0:
         return None
-    return f"tshark may not capture on lo: {(listed.stderr.strip() or 'interface not listed').splitlines()[-1]}"
+    said = [line for line in opened.stderr.splitlines() if line.startswith("tshark: ")]
+    return said[0] if said else f"tshark cannot open lo (status {opened.returncode})"
 
 
 class Capture(ServerProcess):

@@ -113,3 +113,19 @@ async def test_a_closed_endpoint_tells_no_results(results: Results) -> None:
         endpoint.close()
         await asyncio.sleep(0.02)
     assert results.queue.empty()
+
+
+async def test_without_a_local_address_the_socket_reaches_phones_behind_every_interface() -> None:
+    """Bound to the first phone's way out (here loopback), a socket could not send to any other network."""
+    link = UdpNetwork().open_towards(("127.0.0.1", 9), 0, _Nobody())
+    try:
+        assert link.local[0] == "127.0.0.1"
+        bound = link._socket.getsockname()  # type: ignore[attr-defined]
+        assert bound == ("0.0.0.0", link.local[1])
+    finally:
+        link.close()
+
+
+class _Nobody:
+    def datagram_received(self, data: bytes, source: Address) -> None: ...
+    def delivery_failed(self, quoted: bytes, destination: Address, ending: Ending, detail: str) -> None: ...

@@ -1,0 +1,129 @@
+"""An operator steers a rollout from another terminal: it obeys within a second, measured at the phones."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.engine.controller import Controller, eventually, states
+from tests.engine.recorder import Recorder, most_in_a_second
+
+pytestmark = pytest.mark.needs("redis-server")
+
+COUNT = 400
+RATE = 100
+JITTER = 0.005
+
+
+def command(name: str, phones: Path, *more: str) -> tuple[str | Path, ...]:
+    return ("run", phones, "--id", name, "--action", "reboot", "--now", "--rate", str(RATE), "--yes", *more)
+
+
+@pytest.fixture
+def phone_list(phones: Recorder, tmp_path: Path) -> Path:
+    return phones.phone_list(tmp_path / "phones.csv", [f"ok.{index}" for index in range(COUNT)])
+
+
+def test_pause_and_resume_act_within_a_second_and_shift_the_rest(
+    controller: Controller, phones: Recorder, phone_list: Path
+) -> None:
+    with controller.start(*command("steered", phone_list)) as sender:
+        eventually(lambda: len(phones.times()) > COUNT // 4, "it is under way", within=20)
+        assert controller.run("rollout", "pause", "steered")[0] == 0
+        returned_at = time.time()
+        time.sleep(2)
+        last_at = max(one.at for one in phones.requests())
+        assert last_at <= returned_at + 1
+        assert controller.show("steered")["counts"] == {
+            "accepted": len(phones.times()),
+            "planned": COUNT - len(phones.times()),
+        }
+        status, _, errors = controller.run("rollout", "resume", "steered")
+        assert (status, "goes on in the process that executes it" in errors) == (0, True)
+        resumed_at = time.time()
+        assert sender.status() == 0
+    print(f"pause: last NOTIFY {last_at - returned_at:+.3f} s after the command returned")
+    times = sorted(one.at for one in phones.requests())
+    first_after = next(at for at in times if at > last_at)
+    assert first_after < resumed_at + 1
+    assert most_in_a_second(times, jitter=JITTER) <= RATE
+    assert times[-1] - times[0] == pytest.approx(COUNT / RATE * 1.005 + first_after - last_at, abs=0.25)
+    assert phones.times() == {user: 1 for user in phones.times()}
+    rows = controller.results("steered").values()
+    assert states(controller.results("steered")) == {"accepted": COUNT}
+    assert max(seconds(row["sent_at"]) - seconds(row["planned_at"]) for row in rows) < 0.1
+
+
+def test_abort_cancels_the_rest_and_ends_the_running_command_with_3(
+    controller: Controller, phones: Recorder, phone_list: Path
+) -> None:
+    with controller.start(*command("aborted", phone_list)) as sender:
+        eventually(lambda: len(phones.times()) > COUNT // 4, "it is under way", within=20)
+        assert controller.run("rollout", "abort", "aborted")[0] == 0
+        returned_at = time.time()
+        assert sender.status(within=5) == 3
+        report = sender.report()
+    sent = len(phones.times())
+    assert max(one.at for one in phones.requests()) <= returned_at + 1
+    assert report["state"] == "aborted"
+    assert report["counts"] == {"accepted": sent, "cancelled": COUNT - sent}
+    assert states(controller.results("aborted")) == {"accepted": sent, "cancelled": COUNT - sent}
+    status, _, errors = controller.run("rollout", "resume", "aborted")
+    assert (status, "nothing is left to resume" in errors) == (2, True)
+
+
+def test_rollout_that_nobody_executes_can_be_paused_resumed_and_aborted(
+    controller: Controller, phones: Recorder, phone_list: Path
+) -> None:
+    with controller.start(*command("orphan", phone_list)) as sender:
+        eventually(lambda: len(phones.times()) > COUNT // 4, "it is under way", within=20)
+        sender.kill()
+    sent = len(phones.times())
+    assert controller.run("rollout", "pause", "orphan")[0] == 0
+    assert controller.show("orphan")["state"] == "paused"
+    with controller.start("rollout", "resume", "orphan") as taker:
+        eventually(lambda: len(phones.times()) > sent + COUNT // 4, "it goes on", within=20)
+        taker.kill()
+    status, _, errors = controller.run("rollout", "abort", "orphan")
+    assert status == 0, errors
+    report = controller.show("orphan")
+    assert report["state"] == "aborted"
+    assert sum(report["counts"].values()) == COUNT
+    assert set(report["counts"]) <= {"accepted", "unknown", "cancelled"}
+    assert max(phones.times().values()) == 1
+
+
+def test_two_commands_with_one_id_execute_it_once(controller: Controller, phones: Recorder, phone_list: Path) -> None:
+    with (
+        controller.start(*command("twice", phone_list)) as first,
+        controller.start(*command("twice", phone_list)) as second,
+    ):
+        statuses = sorted((first.status(), second.status()))
+        errors = first.errors() + second.errors()
+    assert statuses == [0, 2]
+    assert "rollout twice is being executed by" in errors
+    assert phones.times() == {f"ok.{index}": 1 for index in range(COUNT)}
+
+
+def test_one_id_with_another_plan_is_refused(
+    controller: Controller, phones: Recorder, phone_list: Path, tmp_path: Path
+) -> None:
+    few = phones.phone_list(tmp_path / "few.csv", ["ok.1", "ok.2"])
+    assert controller.run(*command("taken", few))[0] == 0
+    status, _, errors = controller.run(*command("taken", phone_list))
+    assert (status, "another plan" in errors) == (2, True)
+    assert len(phones.times()) == 2
+
+
+def test_finished_rollout_is_not_executed_again(controller: Controller, phones: Recorder, tmp_path: Path) -> None:
+    few = phones.phone_list(tmp_path / "few.csv", ["ok.1", "ok.2"])
+    assert [controller.run(*command("done", few))[0] for _ in range(2)] == [0, 0]
+    assert phones.times() == {"ok.1": 1, "ok.2": 1}
+
+
+def seconds(text: str) -> float:
+    from datetime import datetime
+
+    return datetime.fromisoformat(text).timestamp()
