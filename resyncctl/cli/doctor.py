@@ -46,7 +46,7 @@ async def _check(common: Common) -> list[tuple[str, str, str]]:
         async with open_store(settings) as store:
             info = await store.info()
             where = settings.redis_url or f"embedded in {settings.data_dir}"
-            checks += _judge_redis(info, where)
+            checks += judge_redis(info, where)
     except ResyncError as error:
         checks.append(("Redis", "bad", str(error)))
     checks += _sockets()
@@ -63,11 +63,14 @@ def _event_loop() -> tuple[str, str, str]:
     return ("event loop", "good", f"uvloop {version}")
 
 
-def _judge_redis(info: Mapping[str, object], where: str) -> list[tuple[str, str, str]]:
+def judge_redis(info: Mapping[str, object], where: str) -> list[tuple[str, str, str]]:
+    """Judge a server by its INFO; return (check, verdict, detail) of each."""
     name = str(info.get("server_name", "redis"))
     version = str(info.get("valkey_version") or info.get("redis_version", "0"))
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
-    checks = [("Redis", "good" if numbers >= _OLDEST else "bad", f"{name} {version}, {where}")]
+    checks = [("Redis", "good", f"{name} {version}, {where}")]
+    if numbers < _OLDEST:
+        checks = [("Redis", "bad", f"{checks[0][2]}; resyncctl needs Redis 6.2 or later, or Valkey")]
     if info.get("aof_enabled") in {1, "1"}:
         checks.append(("persistence", "good", "append-only file is on"))
     else:

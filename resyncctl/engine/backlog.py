@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 _AHEAD: Final = 1024
 """Targets of batches opened ahead of their time; batches that overlap, as those with a long random delay do, are all open."""
+_EARLY_US: Final = 1_000_000
+"""Microseconds before its first target is due that a batch is opened, while there is room for it."""
 _BATCHES: Final = 64
 """Batches fetched at once, at most."""
 
@@ -79,12 +81,13 @@ class Backlog:
         for live in lives:
             self.wait(live, live.wanted_at + seconds if movable(live) else live.wanted_at)
 
-    async def fill(self) -> None:
-        """Open the batches that may hold the next targets; a failing store leaves everything as it was."""
+    async def fill(self, base: float, *, until: float) -> None:
+        """Open every batch that holds a target due by `until`, and some more; a failing store leaves everything as it was."""
         index = self._record.index
+        until_us = (until - base) * 1_000_000
         while self._closed:
             first = index.first_dues[self._closed[-1]]
-            if self._planned and first > self._planned[0][0]:
+            if first > until_us + (_EARLY_US if len(self._planned) < _AHEAD else 0):
                 return
             page: list[int] = []
             size = len(self._planned)
@@ -105,16 +108,14 @@ class Backlog:
                     if live is not None:
                         self.put_back(live)
 
-    def first_planned_us(self) -> int | None:
-        """Return the smallest due offset that is left, None without planned targets."""
-        return self._planned[0][0] if self._planned else None
-
     def next_at(self, base: float) -> float | None:
         """Return when the next target wants to be sent to, with the plan's offset zero at `base`."""
         self._drop_stale()
         times = []
         if self._planned:
             times.append(base + self._planned[0][0] / 1_000_000)
+        if self._closed:
+            times.append(base + self._record.index.first_dues[self._closed[-1]] / 1_000_000)
         if self._waiting:
             times.append(self._waiting[0][0])
         return min(times, default=None)

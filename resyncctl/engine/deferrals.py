@@ -36,7 +36,7 @@ class Deferrals:
     ) -> None:
         """Without a source every phone may be sent to. `on_change` is called when a target was given up."""
         self._source = source
-        self._on_busy = options.on_busy
+        self._on_busy, self._idle_for = options.on_busy, options.idle_for
         self._tally = tally
         self._backlog = backlog
         self._time = time
@@ -72,6 +72,8 @@ class Deferrals:
             return True
         at = max(self._time.now(), self._time.due_at(live))
         busy = source.state(live.lines, now=at)
+        if busy is Busy.IDLE and at < live.idle_from:
+            busy = Busy.BUSY
         forced = live.deferred and at >= live.forced_at
         match decide(busy, deferred=live.deferred, forced=forced, on_busy=self._on_busy):
             case Decision.SEND:
@@ -91,8 +93,12 @@ class Deferrals:
         self._waiting.discard(live)
 
     def take_over(self, live: Live) -> None:
-        """Take a target that another process has deferred; its `planned_at` is when it was due."""
+        """Take a target that another process has deferred; its `planned_at` is when it was due.
+
+        Its call may have ended just now, and our busy source does not remember it: it is idle `idle_for` from now at best.
+        """
         live.deferred = True
+        live.idle_from = self._time.now() + self._idle_for
         live.forced_at = live.planned_at + live.forced_delay
         self._waiting.add(live)
         self._backlog.wait(live, min(live.forced_at, self._time.now()))
@@ -124,7 +130,7 @@ class Deferrals:
         source = self._source
         idle_at = None if source is None else source.idle_at(live.lines, now=self._time.now())
         # An emergency call outlasts the forced delay: it is asked again, and given up, at that time.
-        return live.forced_at if idle_at is None else min(idle_at, live.forced_at)
+        return live.forced_at if idle_at is None else min(max(idle_at, live.idle_from), live.forced_at)
 
     def _give_up(self, live: Live, reason: Reason) -> None:
         """Skip a phone at its forced delay, exactly then: targets are claimed a little earlier."""

@@ -27,9 +27,9 @@ class Live:
     """
 
     __slots__ = (
-        "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us", "extra", "forced_at",
-        "forced_delay", "host", "place", "planned_at", "port", "request_uri", "sent_at", "template", "ticket",
-        "to_uri", "trigger", "trigger_number", "via", "wanted_at",
+        "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
+        "extra", "forced_at", "forced_delay", "host", "idle_from", "place", "planned_at", "port", "request_uri",
+        "sent_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via", "wanted_at",
     )  # fmt: skip
 
     method = "NOTIFY"
@@ -50,6 +50,8 @@ class Live:
         self.deferred = False
         self.busy_counted = False
         self.forced_at = 0.0
+        self.idle_from = 0.0
+        """Until then it is not taken for idle, whatever the busy source says."""
         self.forced_delay = float(target.forced_delay) if target.forced_delay else forced_delay
         self.trigger = trigger
         self.trigger_number = target.trigger
@@ -62,7 +64,7 @@ class Live:
         contact = target.contact or target.aor
         self.request_uri = contact if "?" not in contact else contact.partition("?")[0]
         aor = target.aor
-        self.to_uri = aor if "@" in aor or aor.lower().startswith(("sip:", "sips:")) else self.request_uri
+        self.to_uri = bare_address(aor if aor.lower().startswith(("sip:", "sips:")) else self.request_uri)
         hop = self.request_uri
         if proxy or target.path:
             routes = [str(route) for route in parse_path(target.path)] if target.path else []
@@ -109,9 +111,10 @@ class Templates:
             host, port = link.local
             via = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
             address = f"sip:resyncctl@{via}"
+            from_uri = self._options.from_uri or f"sip:resyncctl@{via.rpartition(':')[0]}"
             trigger = live.trigger
             template = NotifyTemplate(
-                Sender(self._options.from_uri or address, address, self._user_agent),
+                Sender(from_uri, address, self._user_agent),
                 trigger.event,
                 headers=trigger.headers,
                 content_type=trigger.content_type,
@@ -121,6 +124,15 @@ class Templates:
             if not trigger.needs_call_id:  # a body of its own for each phone is not worth remembering
                 self._known[key] = known
         live.template, live.via = known
+
+
+def bare_address(uri: str) -> str:
+    """Return a URI as To and From may carry it: no port, no parameters (RFC 3261 table 1). Some stacks trip over them."""
+    scheme, _, rest = uri.partition(":")
+    user, at, hostport = rest.rpartition("@")
+    host = hostport.partition(";")[0].partition("?")[0]
+    host = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    return f"{scheme}:{user}{at}{host}"
 
 
 def loose(proxy: str) -> str:

@@ -278,7 +278,9 @@ class Planner:
         if trigger is None:
             return 0, None
         for number, other in enumerate(self._trigger_list):
-            if (other.event, other.headers, other.body) == (trigger.event, trigger.headers, trigger.body):
+            if replace(other, note="", sourced=True, reboots=trigger.reboots) == replace(
+                trigger, note="", sourced=True
+            ):
                 return number, trigger
         self._trigger_list.append(trigger)
         return len(self._trigger_list) - 1, trigger

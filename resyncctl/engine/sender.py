@@ -67,6 +67,8 @@ _REASONS: Final = {
     Ending.REFUSED: Reason.REFUSED,
     Ending.NO_ROUTE: Reason.NO_ROUTE,
     Ending.NOT_SENT: Reason.NOT_SENT,
+    Ending.NO_CREDENTIALS: Reason.NO_CREDENTIALS,
+    Ending.CREDENTIALS_REFUSED: Reason.CREDENTIALS_REFUSED,
     Ending.UNANSWERABLE: Reason.UNANSWERABLE,
 }
 
@@ -276,12 +278,12 @@ class Sender:
         """Take the next slice whose time comes: those that may be sent to, with their addresses resolved."""
         if self._state not in SENDING or self._leaving or len(self._ready) >= self._slice:
             return []
-        await self._backlog.fill()
         now = self._clock()
         first = self._backlog.next_at(self._time.base)
         if first is None or first > now + LEAD:
             return []
         until = max(first, now) + SLICE_SECONDS
+        await self._backlog.fill(self._time.base, until=until)
         claimed = [
             live
             for live in self._backlog.take(self._time.base, until=until, limit=self._slice)
@@ -492,13 +494,13 @@ class Sender:
         live.attempts += 1
         self._deferrals.sent(live)
         if not live.destination[0]:
-            self._end(live, Reason.NO_ADDRESS, 0, sent_at=self._clock(), ended_at=self._clock())
+            self._end(live, Reason.NO_ADDRESS, 0, sent_at=0.0, ended_at=self._clock())
             return
         try:
             link = self._endpoint.link_for(live.destination)
         except TransportError as error:
             self._log.warning("no_route", destination=live.destination[0], error=str(error))
-            self._end(live, Reason.NO_ROUTE, 0, sent_at=self._clock(), ended_at=self._clock())
+            self._end(live, Reason.NO_ROUTE, 0, sent_at=0.0, ended_at=self._clock())
             return
         self._templates.dress(live, link)
         self._in_flight += 1
@@ -519,7 +521,7 @@ class Sender:
             live,
             _REASONS[result.ending],
             result.status,
-            sent_at=result.sent_at,
+            sent_at=0.0 if result.ending is Ending.NOT_SENT else result.sent_at,
             ended_at=result.ended_at,
             retry_after=result.retry_after,
         )
@@ -575,7 +577,7 @@ class Sender:
                 live.attempts,
                 offset_us(planned_at),
                 offset_us(sent) if sent else 0,
-                round((ended_at - sent) * 1_000_000) if ended_at else 0,
+                round((ended_at - sent) * 1_000_000) if ended_at and sent else 0,
             ),
         )
 

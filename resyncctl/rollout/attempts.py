@@ -20,7 +20,7 @@ BUDGET_LEAST: Final = 100
 
 def judge(reason: Reason, status: int) -> TargetState:
     """Return the state that the end of an attempt leads to when no other attempt follows."""
-    if reason is Reason.UNANSWERABLE or status in {401, 407}:
+    if status in {401, 407}:
         return TargetState.UNAUTHORIZED
     if reason is not Reason.RESPONSE or status in _UNREACHABLE:
         return TargetState.UNREACHABLE

@@ -76,6 +76,8 @@ class Reason(IntEnum):
     IGNORES_CHECK_SYNC = 13
     TRANSPORT = 14
     NO_CALL_ID = 15
+    NO_CREDENTIALS = 16
+    CREDENTIALS_REFUSED = 17
 
     @property
     def text(self) -> str:
@@ -89,7 +91,9 @@ REASON_TEXTS = {
     Reason.NO_ROUTE: "host unreachable",
     Reason.NOT_SENT: "the system refused to send",
     Reason.NO_ADDRESS: "the host name has no address",
-    Reason.UNANSWERABLE: "challenge not answerable",
+    Reason.UNANSWERABLE: "challenge of a kind that is not spoken",
+    Reason.NO_CREDENTIALS: "challenged, no credentials in the list",
+    Reason.CREDENTIALS_REFUSED: "credentials refused",
     Reason.CRASH: "ambiguous after a crash",
     Reason.ABORTED: "rollout aborted",
     Reason.BUSY: "still in a call at the forced delay",

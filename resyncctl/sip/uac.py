@@ -59,8 +59,12 @@ class Ending(Enum):
     """ICMP host, network or protocol unreachable, or no route from here."""
     NOT_SENT = auto()
     """The local system refused to send the datagram."""
+    NO_CREDENTIALS = auto()
+    """A challenge, and nothing to answer it with."""
+    CREDENTIALS_REFUSED = auto()
+    """A challenge again, although it was answered: the credentials are wrong."""
     UNANSWERABLE = auto()
-    """A challenge that cannot be answered: no credentials, they are wrong, or an algorithm that we do not speak."""
+    """A challenge that is malformed, or of an algorithm that we do not speak."""
 
 
 class Result(NamedTuple):
@@ -260,11 +264,10 @@ class UserAgentClient:
         answered = {(challenge.realm, challenge.proxy): (challenge, uses) for challenge, uses in exchange.answers}
         fresh = all(one.stale or (one.realm, one.proxy) not in answered for one in challenges)
         if credentials is None or not fresh or exchange.cseq > MAX_AUTHENTICATIONS:
-            wants = f"realm {challenges[0].realm!r}"
-            detail = (
-                f"no credentials for {wants}" if credentials is None else f"the credentials for {wants} were refused"
+            ending = Ending.NO_CREDENTIALS if credentials is None else Ending.CREDENTIALS_REFUSED
+            return self._finish(
+                exchange, ending, response.status, now=now, detail=f"the challenge is for realm {challenges[0].realm!r}"
             )
-            return self._finish(exchange, Ending.UNANSWERABLE, response.status, now=now, detail=detail)
         # RFC 3261 22.3: what answered another proxy on the way stays when the next one asks, or the phone itself.
         answers = {space: (challenge, uses + 1) for space, (challenge, uses) in answered.items()}
         answers |= {(one.realm, one.proxy): (one, 1) for one in challenges}

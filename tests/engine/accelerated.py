@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
-from resyncctl.engine.planning import Planner
 from resyncctl.engine.app import store_plan
+from resyncctl.engine.planning import Planner
 from resyncctl.engine.sender import Surroundings
 from resyncctl.inventory.phone import parse_phone
 from resyncctl.logs import make_logger

@@ -1,6 +1,6 @@
 """Phones in a process of their own that write down every request they receive, and answer by the name of the user.
 
-`with Recorder() as phones: …` starts the process; `phones.requests()` reads what it has received so far, with the kernel's time.
+`with Recorder() as phones: …` starts the process; `phones.requests()` reads what came so far, with the kernel's time.
 What a phone does stands before the dot of its user part, `ok.17` or `once503.2`:
 
     ok          200                                silent      no answer

@@ -1,4 +1,4 @@
-"""What the plan promises is what the phones see: rate, batches, jitter, no burst after lost time, no more in flight than allowed."""
+"""What the plan promises is what the phones see: rate, batches, jitter, no burst after lost time, nor too many in flight."""
 
 from __future__ import annotations
 
@@ -43,9 +43,6 @@ def test_no_window_of_a_second_holds_more_than_the_rate(
     assert most_in_a_second(times, jitter=JITTER) <= rate
     assert len(times) / (times[-1] - times[0]) > rate * 0.98
     errors = errors_of(controller.results(name))
-    print(
-        f"rate {rate}: p50 {errors[len(errors) // 2] * 1e3:.2f} ms, p99 {errors[len(errors) * 99 // 100] * 1e3:.2f} ms"
-    )
     assert errors[len(errors) // 2] < 0.005
     assert errors[0] >= -0.0005
 
@@ -53,24 +50,20 @@ def test_no_window_of_a_second_holds_more_than_the_rate(
 def test_batches_and_jitter_reach_the_phones_as_planned(
     controller: Controller, phones: Recorder, tmp_path: Path
 ) -> None:
-    """Batches overlap by far: the jitter is ten times their interval."""
-    users = [f"ok.{index}" for index in range(1500)]
+    """Batches overlap by far: the jitter is two hundred times their interval."""
+    users = [f"ok.{index}" for index in range(2000)]
     listed = phones.phone_list(tmp_path / "p.csv", users)
-    options = Options(batch_size=100, batch_interval=0.3, random_delay=3.0, rate=0.0)
+    options = Options(batch_size=50, batch_interval=0.02, random_delay=4.0, rate=0.0)
     plan = plan_csv(listed, options, where=[], seed=5, name="overlap")
-    pacing = ("--batch-size", 100, "--batch-interval", "300ms", "--random-delay", "3s", "--rate", 0, "--seed", 5)
+    pacing = ("--batch-size", 50, "--batch-interval", "20ms", "--random-delay", "4s", "--rate", 0, "--seed", 5)
     assert controller.run("run", listed, "--id", "overlap", *pacing)[0] == 0
-    results = controller.results("overlap")
     assert controller.show("overlap")["plan_hash"] == plan.hash
     dues = {target.contact: target.due_us / 1e6 for _, targets in plan.batches() for target in targets}
     heard = {phones.contact(one.user): one.at for one in phones.requests()}
     shifts = sorted(heard[contact] - due for contact, due in dues.items())
-    assert len(shifts) == 1500
-    errors = errors_of(results)
-    print(f"overlap: p50 {errors[750] * 1e3:.2f} ms, p99 {errors[1485] * 1e3:.2f} ms, at the phones against the plan"
-          f" {(shifts[1485] - shifts[15]) * 1e3:.1f} ms between p1 and p99")
-    assert errors[750] < 0.005
-    assert shifts[1485] - shifts[15] < 0.1
+    assert len(shifts) == 2000
+    assert shifts[-20] - shifts[20] < 0.1
+    assert errors_of(controller.results("overlap"))[1000] < 0.005
 
 
 def test_lost_time_shifts_the_plan_and_no_burst_makes_up_for_it(

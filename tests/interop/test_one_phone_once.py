@@ -112,7 +112,7 @@ def test_phones_of_both_ip_versions_are_reached_in_one_rollout(resyncctl: Resync
         assert (to_four.header("Via") or "").startswith("SIP/2.0/UDP 127.0.0.1:")
         assert (to_six.header("Via") or "").startswith("SIP/2.0/UDP [::1]:")
         assert (to_six.header("Contact") or "").startswith("<sip:resyncctl@[::1]:")
-        assert (to_six.header("From") or "").startswith("<sip:resyncctl@[::1]:")
+        assert (to_six.header("From") or "").startswith("<sip:resyncctl@[::1]>;tag=")
         assert to_six.start_line == f"NOTIFY sip:106@[::1]:{six.port} SIP/2.0"
         assert to_six.headers("To") == ["<sip:106@pbx.test>"]
         assert to_seven.start_line == f"NOTIFY sip:107@[::1]:{six.port};transport=udp SIP/2.0"

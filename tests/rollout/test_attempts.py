@@ -74,6 +74,8 @@ def test_a_final_response_is_judged_by_its_code(status: int, state: TargetState)
         (Reason.NO_ADDRESS, 0, S.UNREACHABLE),
         (Reason.UNANSWERABLE, 401, S.UNAUTHORIZED),
         (Reason.UNANSWERABLE, 407, S.UNAUTHORIZED),
+        (Reason.NO_CREDENTIALS, 401, S.UNAUTHORIZED),
+        (Reason.CREDENTIALS_REFUSED, 407, S.UNAUTHORIZED),
     ],
 )
 def test_an_end_without_a_usable_response_is_judged_by_its_reason(

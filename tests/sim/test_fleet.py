@@ -103,7 +103,7 @@ async def test_a_challenging_phone_lets_its_own_password_in_and_no_other(
     assert (await client.send(right)).status == 200
     assert (await client.send(wrong, password=right["auth_password"])).status == 403
     refused = await client.send(none, password="")
-    assert (refused.ending, refused.status) == (Ending.UNANSWERABLE, challenge)
+    assert (refused.ending, refused.status) == (Ending.NO_CREDENTIALS, challenge)
     assert fleet.stats.answers == Counter({challenge: 3, 200: 1, 403: 1})
     assert [[heard.status for heard in every] for _, every in fleet.heard()][:3] == [
         [challenge, 200],

@@ -417,7 +417,7 @@ def test_stale_nonce_is_answered_with_the_new_one() -> None:
         data = sent(core.receive(response(data, 401, stale), PHONE, now=1.0))
         assert answers(data)["Authorization", "phone"].nonce == f"n{number}"
     result = ended(core.receive(response(data, 401, ("WWW-Authenticate", f"{REALM}, stale=true")), PHONE, now=2.0))
-    assert (result.ending, result.status) == (Ending.UNANSWERABLE, 401)
+    assert (result.ending, result.status) == (Ending.CREDENTIALS_REFUSED, 401)
 
 
 def test_wrong_password_is_not_tried_twice() -> None:
@@ -426,16 +426,14 @@ def test_wrong_password_is_not_tried_twice() -> None:
     second = sent(core.receive(response(first, 401, ("WWW-Authenticate", REALM)), PHONE, now=1.0))
     again = ("WWW-Authenticate", 'Digest realm="phone", nonce="n2", qop="auth"')
     result = core.receive(response(second, 401, again), PHONE, now=2.0)
-    assert result == Result(
-        "k", Ending.UNANSWERABLE, 401, 0.0, 2.0, -1, "the credentials for realm 'phone' were refused"
-    )
+    assert result == Result("k", Ending.CREDENTIALS_REFUSED, 401, 0.0, 2.0, -1, "the challenge is for realm 'phone'")
 
 
 def test_challenge_without_credentials_ends_the_request() -> None:
     core = client()
     data = core.start(Notify(credentials=None), 1, now=0.0)
     result = ended(core.receive(response(data, 401, ("WWW-Authenticate", REALM)), PHONE, now=1.0))
-    assert (result.ending, result.detail) == (Ending.UNANSWERABLE, "no credentials for realm 'phone'")
+    assert (result.ending, result.detail) == (Ending.NO_CREDENTIALS, "the challenge is for realm 'phone'")
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,14 @@ from hypothesis import strategies as st
 from resyncctl.errors import StoreError
 from resyncctl.rollout.model import Outcome, Reason, Target, TargetState
 from resyncctl.store.codec import (
-    columns_text, decode_block, decode_text, encode_block, pack, record, unpack, unpack_batch,
+    columns_text,
+    decode_block,
+    decode_text,
+    encode_block,
+    pack,
+    record,
+    unpack,
+    unpack_batch,
 )  # fmt: skip
 
 words = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\t\n"), max_size=20)

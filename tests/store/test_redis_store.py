@@ -259,7 +259,6 @@ async def test_phone_costs_at_most_100_bytes(store: RedisStore, url: str) -> Non
         await store.commit(ID, "a", Commit({number: outcomes}, report="{}"), base_us=0)
     with Redis.from_url(url) as client:
         used = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(f"*{{{ID}}}*"))
-    print(f"{used / 20_000:.1f} bytes a phone")
     assert used / 20_000 <= 100
 
 
@@ -283,7 +282,7 @@ async def test_wrong_password_is_told_without_showing_it() -> None:
         address = redis.url.removeprefix("redis://")
         for wrong in (f"redis://:wrong@{address}", f"redis://{address}?password=wrong", f"redis://{address}"):
             store = RedisStore(wrong)
-            with pytest.raises(StoreError, match="refuses us: .*check user and password") as caught:
+            with pytest.raises(StoreError, match=r"refuses us: .*check user and password") as caught:
                 await store.find(ID)
             assert "wrong@" not in str(caught.value)
             assert "=wrong" not in str(caught.value)
@@ -302,13 +301,12 @@ def test_what_is_no_redis_url_is_refused(url: str) -> None:
 
 @pytest.mark.needs("redis-server")
 async def test_server_without_append_only_file_tells_so() -> None:
-    with RedisServer() as redis:
-        with Redis.from_url(redis.url) as client:
-            store = RedisStore(redis.url)
-            assert (await store.info())["aof_enabled"] == 1
-            client.config_set("appendonly", "no")
-            assert (await store.info())["aof_enabled"] == 0
-            await store.close()
+    with RedisServer() as redis, Redis.from_url(redis.url) as client:
+        store = RedisStore(redis.url)
+        assert (await store.info())["aof_enabled"] == 1
+        client.config_set("appendonly", "no")
+        assert (await store.info())["aof_enabled"] == 0
+        await store.close()
 
 
 @pytest.mark.needs("redis-server")
