@@ -8,8 +8,8 @@ from typing import Final
 from resyncctl.errors import InputError
 
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0}
-_PART: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?)(ms|s|m|h|d)")
-_PLAIN: Final = re.compile(r"\d{1,9}(?:\.\d{1,6})?\Z")
+_PART: Final = re.compile(r"([0-9]{1,9}(?:\.[0-9]{1,6})?)(ms|s|m|h|d)")
+_PLAIN: Final = re.compile(r"[0-9]{1,9}(?:\.[0-9]{1,6})?\Z")
 LONGEST: Final = 30 * 86_400.0
 """Seconds; longer ones are taken for mistakes."""
 

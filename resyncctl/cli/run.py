@@ -249,8 +249,8 @@ def confirm(plan: Plan, *, yes: bool) -> None:
 
 def _agreed(question: str) -> bool:
     """Ask on standard error; anything but yes is no, Ctrl-C leaves."""
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
     try:
+        print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
         return sys.stdin.readline().strip().lower() in {"y", "yes"}
     except KeyboardInterrupt:
         say("\ninterrupted; nothing was sent")
@@ -298,7 +298,7 @@ async def execute(
     progress = Progress(console(), record)
     execution = Execution(store, settings, name, on_progress=progress.update)
     try:
-        with progress, _Interrupts(execution.leave, progress.tell):
+        with _Interrupts(execution.leave, progress.tell), progress:
             left, record = await execution.run(busy_file=busy_file, local_address=local_address)
     except asyncio.CancelledError:
         say(f"left at once; `resyncctl rollout resume {name}` continues it")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.rollout.model import Outcome, Target
@@ -35,7 +36,7 @@ class Backlog:
         self._store = store
         self._record = record
         self._admit = admit
-        self._planned: list[tuple[int, int, Live]] = []
+        self._planned: deque[Live] = deque()  # in order of due_us
         self._waiting: list[tuple[float, int, Live]] = []
         index = record.index
         self._closed = [number for number in range(len(index.sizes) - 1, -1, -1) if index.first_dues[number] >= 0]
@@ -59,13 +60,23 @@ class Backlog:
         """True when nothing is left to send."""
         return not (self._planned or self._waiting or self._closed)
 
-    def put_back(self, live: Live) -> None:
-        """Take back a target that was taken and not sent."""
-        if live.wanted_at < 0:
-            self._serial += 1
-            heapq.heappush(self._planned, (live.due_us, self._serial, live))
+    def put_back(self, lives: Iterable[Live]) -> None:
+        """Take back targets that were taken and not sent."""
+        planned = []
+        for live in lives:
+            if live.wanted_at < 0:
+                planned.append(live)
+            else:
+                self.wait(live, live.wanted_at)
+        self._merge(planned)
+
+    def _merge(self, lives: list[Live]) -> None:
+        """Add planned targets; nearly always all of them are due behind those that are there."""
+        lives.sort(key=_due_us)
+        if lives and self._planned and lives[0].due_us < self._planned[-1].due_us:
+            self._planned = deque(heapq.merge(self._planned, lives, key=_due_us))
         else:
-            self.wait(live, live.wanted_at)
+            self._planned.extend(lives)
 
     def wait(self, live: Live, until: float) -> None:
         """Let a target wait for a time (seconds on the engine's clock); replaces an earlier wish."""
@@ -82,12 +93,16 @@ class Backlog:
             self.wait(live, live.wanted_at + seconds if movable(live) else live.wanted_at)
 
     async def fill(self, base: float, *, until: float) -> None:
-        """Open every batch that holds a target due by `until`, and some more; a failing store leaves everything as it was."""
+        """Open the batches that may hold the next targets due by `until`, and some more, so that memory stays flat.
+
+        A failing store leaves everything as it was.
+        """
         index = self._record.index
         until_us = (until - base) * 1_000_000
         while self._closed:
             first = index.first_dues[self._closed[-1]]
-            if first > until_us + (_EARLY_US if len(self._planned) < _AHEAD else 0):
+            full = len(self._planned) >= _AHEAD
+            if first > until_us + (0 if full else _EARLY_US) or (full and self._planned[0].due_us <= first):
                 return
             page: list[int] = []
             size = len(self._planned)
@@ -101,19 +116,21 @@ class Backlog:
             if self._with_outcomes:
                 outcomes = await self._store.outcomes(self._record.id, page)
             del self._closed[-len(page) :]
+            opened = []
             for number, block, fields in zip(page, blocks, outcomes, strict=True):
                 known = unpack_batch(fields)
                 for place, target in enumerate(decode_block(block)):
                     live = self._admit(target, number, place, known.get(place))
                     if live is not None:
-                        self.put_back(live)
+                        opened.append(live)
+            self._merge(opened)
 
     def next_at(self, base: float) -> float | None:
         """Return when the next target wants to be sent to, with the plan's offset zero at `base`."""
         self._drop_stale()
         times = []
         if self._planned:
-            times.append(base + self._planned[0][0] / 1_000_000)
+            times.append(base + self._planned[0].due_us / 1_000_000)
         if self._closed:
             times.append(base + self._record.index.first_dues[self._closed[-1]] / 1_000_000)
         if self._waiting:
@@ -122,17 +139,20 @@ class Backlog:
 
     def take(self, base: float, *, until: float, limit: int) -> Iterator[Live]:
         """Yield and remove the targets that want to be sent to by `until`, in order of time, at most `limit`."""
+        planned = self._planned
+        # What is due behind the first target of a closed batch has to wait until that batch is open.
+        limit_us = self._record.index.first_dues[self._closed[-1]] if self._closed else float("inf")
         for _ in range(limit):
             self._drop_stale()
-            planned_at = base + self._planned[0][0] / 1_000_000 if self._planned else float("inf")
-            waiting_at = self._waiting[0][0] if self._waiting else float("inf")
+            planned_at = base + planned[0].due_us / 1_000_000 if planned and planned[0].due_us <= limit_us else _NEVER
+            waiting_at = self._waiting[0][0] if self._waiting else _NEVER
             if min(planned_at, waiting_at) > until:
                 return
             if waiting_at <= planned_at:
                 live = heapq.heappop(self._waiting)[2]
                 live.ticket = 0
             else:
-                live = heapq.heappop(self._planned)[2]
+                live = planned.popleft()
             yield live
 
     def _drop_stale(self) -> None:
@@ -142,3 +162,8 @@ class Backlog:
 
 _FAR_US: Final = 300_000_000
 """Microseconds of due time that one page of batches spans at most, so that slow rollouts keep little in memory."""
+_NEVER: Final = float("inf")
+
+
+def _due_us(live: Live) -> int:
+    return live.due_us

@@ -64,7 +64,7 @@ class Live:
         contact = target.contact or target.aor
         self.request_uri = contact if "?" not in contact else contact.partition("?")[0]
         aor = target.aor
-        self.to_uri = bare_address(aor if aor.lower().startswith(("sip:", "sips:")) else self.request_uri)
+        self.to_uri = bare_address(aor if ":" in aor else self.request_uri)  # an AOR without a scheme is only a name
         hop = self.request_uri
         if proxy or target.path:
             routes = [str(route) for route in parse_path(target.path)] if target.path else []
@@ -128,6 +128,8 @@ class Templates:
 
 def bare_address(uri: str) -> str:
     """Return a URI as To and From may carry it: no port, no parameters (RFC 3261 table 1). Some stacks trip over them."""
+    if uri.count(":") == 1 and ";" not in uri and "?" not in uri:  # nearly all addresses of record
+        return uri
     scheme, _, rest = uri.partition(":")
     user, at, hostport = rest.rpartition("@")
     host = hostport.partition(";")[0].partition("?")[0]

@@ -138,6 +138,7 @@ class Sender:
         )
         self._ready: deque[Live] = deque()
         self._in_flight = 0
+        self._last_end_at = 0.0
         self._pump_timer: asyncio.TimerHandle | None = None
         self._blocked = True  # nothing is sent before the first commit has succeeded
         self._leaving = False
@@ -303,8 +304,10 @@ class Sender:
 
     async def _commit(self, claimed: list[Live]) -> None:
         intents: dict[int, bytearray] = {}
+        base_us = self._time.offset_us(self._time.base)
         for live in claimed:
-            planned_us = self._time.offset_us(self._time.due_at(live))
+            wanted = live.wanted_at
+            planned_us = base_us + live.due_us if wanted < 0 else self._time.offset_us(wanted)
             packed = pack_fields(TargetState.SENDING, Reason.NONE, 0, live.attempts + 1, planned_us, 0, 0)
             blob = intents.get(live.batch)
             if blob is None:
@@ -315,15 +318,13 @@ class Sender:
         try:
             control = await self._journal.commit(intents, report=self._report(), base_us=self._time.base_us())
         except StoreError:
-            for live in claimed:
-                self._backlog.put_back(live)
+            self._backlog.put_back(claimed)
             raise
         self._committed_at, self._fence_at = self._clock(), began + FENCE
         if control.state in SENDING:
             self._ready.extend(claimed)
         else:  # the script has written no intents
-            for live in claimed:
-                self._backlog.put_back(live)
+            self._backlog.put_back(claimed)
         self._obey(control)
 
     def _report(self) -> str:
@@ -335,6 +336,8 @@ class Sender:
         ):
             tally.busy_trouble.append(trouble)
             self._log.warning("busy_state_unknown", reason=trouble)
+        if self._last_end_at:
+            tally.last_outcome_us = self._time.wall(self._last_end_at)
         report = tally.snapshot(in_flight=self._in_flight, waiting=len(self._deferrals))
         if report == self._reported:
             return ""
@@ -364,12 +367,12 @@ class Sender:
 
     def _take_back(self) -> None:
         """Take back the intents of targets that are not sent to now."""
-        while self._ready:
-            live = self._ready.popleft()
+        lives, self._ready = self._ready, deque()
+        for live in lives:
             state = TargetState.DEFERRED if live.deferred else TargetState.PLANNED
             planned_at = live.planned_at if live.deferred else self._time.due_at(live)
             self._note(live, state, Reason.NONE, 0, planned_at=planned_at)
-            self._backlog.put_back(live)
+        self._backlog.put_back(lives)
 
     async def _wait_for_store(self, error: StoreError) -> None:
         """Send nothing while Redis is away; then write again what it may have forgotten, and shift the plan."""
@@ -548,7 +551,7 @@ class Sender:
                 self._wake.set()
                 return
         self._tally.ended(state, reason, status)
-        self._tally.last_outcome_us = self._time.wall(ended_at)
+        self._last_end_at = ended_at
         self._note(live, state, reason, status, planned_at=live.planned_at, ended_at=ended_at)
 
     def _retry_in(self, live: Live, state: TargetState, retry_after: int) -> float | None:

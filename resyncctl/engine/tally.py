@@ -54,6 +54,8 @@ class Tally:
         self.states[state] += 1
         if status:
             self.responses[status] += 1
+        if state is TargetState.ACCEPTED:
+            return
         if state is TargetState.SKIPPED:
             self.skipped_reasons[reason.text] += 1
         elif reason.text:

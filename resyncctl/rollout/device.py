@@ -38,7 +38,7 @@ def normal_instance(text: str) -> str:
 
 def key_of(*parts: str) -> int:
     """Return a 63-bit key above zero for an identity; equal parts give equal keys on every machine."""
-    digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogateescape"), digest_size=8).digest()
+    digest = hashlib.blake2b("\0".join(parts).encode("utf-8", "surrogatepass"), digest_size=8).digest()
     return (int.from_bytes(digest, "big") >> 1) or 1
 
 

@@ -37,44 +37,28 @@ class Batch:
 
 
 def schedule(columns: Columns, options: Options, seed: int) -> Iterator[Batch]:
-    """Yield the batches of a rollout in order of their first due time.
+    """Yield the batches of a rollout in order of their due times.
 
     due = wave_start + batch_number * batch_interval + jitter, then pushed apart so that never more than `rate` sends
     (rounded up when it is fractional) start in any second. There is one wave. A batch of more than MAX_BATCH targets comes
-    in several parts of the same wave.
+    in several parts. Where a random delay is longer than the interval, batches run into each other: there the parts are cut
+    by due time, so that whoever executes them need not have many open at once.
     """
-    count = len(columns)
     order = interleave(columns.sites)
     dues, batch_of = _dues(columns, options, seed, order)
     by_due = sorted(order, key=dues.__getitem__)  # stable: equal dues stay interleaved over the sites
     _push_apart(by_due, dues, spacing_us(options.rate))
-    parts: dict[int, tuple[array[int], array[int]]] = {}
-    sizes = _sizes(count, options.batch_size)
-    left = array("l", sizes)
-    finished: list[tuple[int, array[int], array[int]]] = []
-    for index in by_due:
-        number = batch_of[index]
-        part = parts.get(number)
-        if part is None:
-            part = parts[number] = (array("l"), array("q"))
-        part[0].append(index)
-        part[1].append(dues[index])
-        left[number] -= 1
-        if len(part[0]) == MAX_BATCH or not left[number]:
-            finished.append((part[1][0], *parts.pop(number)))
-    del parts, left, by_due, order
-    finished.sort(key=_first_due)
-    for number, (_, members, offsets) in enumerate(finished):
-        yield Batch(0, number, members, offsets)
-
-
-def _first_due(part: tuple[int, array[int], array[int]]) -> int:
-    return part[0]
-
-
-def _sizes(count: int, batch_size: int) -> list[int]:
-    whole, rest = divmod(count, batch_size)
-    return [batch_size] * whole + ([rest] if rest else [])
+    overlap = max(columns.random_delays, default=0.0) > options.batch_interval
+    start = number = 0
+    for end in range(1, len(by_due) + 1):
+        if (
+            end == len(by_due)
+            or end - start == MAX_BATCH
+            or (not overlap and batch_of[by_due[end]] != batch_of[by_due[start]])
+        ):
+            part = by_due[start:end]
+            yield Batch(0, number, array("l", part), array("q", (dues[index] for index in part)))
+            start, number = end, number + 1
 
 
 def _dues(columns: Columns, options: Options, seed: int, order: Sequence[int]) -> tuple[array[int], array[int]]:

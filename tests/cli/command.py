@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -26,6 +27,7 @@ WITHIN = 40.0
 HEADER = "aor,contact,user_agent,vendor"
 YEALINK = "Yealink SIP-T46S 66.85.0.5"
 """A phone that does not reboot on resync."""
+_CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,15 @@ class Resyncctl:
             stderr=chosen["stderr"],
         )
 
+    @contextmanager
+    def sending(self, *arguments: str | Path) -> Iterator[subprocess.Popen[str]]:
+        """Start a command that executes a rollout, and go on when it does."""
+        with self.start(*arguments) as process:
+            assert process.stderr is not None
+            lines = iter(process.stderr.readline, "")
+            assert any(line.startswith("rollout ") for line in lines), f"{arguments} has not begun a rollout"
+            yield process
+
     def call(self, *arguments: str | Path, within: float = WITHIN) -> Answer:
         """Run a command without a terminal to its end; after `within` seconds it is killed, which is a failure."""
         with self.start(*arguments) as process:
@@ -157,8 +168,12 @@ class Terminal:
     def __init__(self, master: int, process: subprocess.Popen[bytes]) -> None:
         self._master = master
         self._process = process
-        self.screen = ""
-        """All that was shown."""
+        self._shown = ""
+
+    @property
+    def screen(self) -> str:
+        """All that was shown, without colours and movements of the cursor."""
+        return _CONTROL.sub("", self._shown)
 
     def read_until(self, text: str, *, within: float = WITHIN) -> str:
         """Read until a text has been shown."""
@@ -189,7 +204,7 @@ class Terminal:
         part = os.read(self._master, 65_536)
         if not part:
             raise OSError("end of the terminal")
-        self.screen += part.decode(errors="replace")
+        self._shown += part.decode(errors="replace")
 
 
 class Ear:

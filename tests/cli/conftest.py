@@ -69,5 +69,5 @@ def one_phone(resyncctl: Resyncctl, ear: Ear) -> Path:
 def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """The list of forty phones that say 200."""
     rows = ["aor,user_agent", *(f"sip:{number}@pbx.invalid,{YEALINK}" for number in range(100, 140))]
-    with simulated(tmp_path_factory.mktemp("answering"), rows) as phones:
+    with simulated(tmp_path_factory.mktemp("answering"), rows, "--boot-time", "0s") as phones:
         yield phones

@@ -45,7 +45,7 @@ def test_a_plan_as_json_is_its_numbers(ask: Ask, resyncctl: Resyncctl, ear: Ear)
     report = ask("plan", resyncctl.file("five.csv", *ear.rows(5)), "--now", "--rate", "1", "--json").report
     assert report["batches"] == 1
     assert report["first_due"] == 0
-    assert report["last_due"] == 4
+    assert report["last_due"] == pytest.approx(4, abs=0.1)
     assert report["load_curve"] == {"bucket_seconds": 1, "sends": [1, 1, 1, 1, 1]}
 
 

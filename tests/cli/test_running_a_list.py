@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from tests.cli.command import HEADER, YEALINK, Ear, Resyncctl, finish
-from tests.peers.waiting import wait_until
 
 GRANDSTREAM = "Grandstream GRP2615 1.0.13.122"
 REBOOTS_ANYWAY = "Aastra 6865i/4.2.0.2023"
@@ -74,10 +73,7 @@ def test_the_same_id_with_another_plan_is_refused_and_the_old_rollout_untouched(
 
 def test_ctrl_c_pauses_and_the_same_command_goes_on(resyncctl: Resyncctl, answering: Path) -> None:
     command = ("run", answering, "--now", "--rate", "10", "--id", "monday", "--json")
-    with resyncctl.start(*command) as process:
-        wait_until(lambda: not resyncctl.has_left_nothing_running, "the embedded server", within=20)
-        assert process.stderr is not None
-        assert "rollout monday" in process.stderr.readline()
+    with resyncctl.sending(*command) as process:
         process.send_signal(signal.SIGINT)
         paused = finish(process)
     assert paused.status == 130
@@ -92,9 +88,7 @@ def test_ctrl_c_pauses_and_the_same_command_goes_on(resyncctl: Resyncctl, answer
 def test_a_paused_rollout_is_listed_shown_resumed_and_never_resumed_twice(
     resyncctl: Resyncctl, answering: Path
 ) -> None:
-    with resyncctl.start("run", answering, "--now", "--rate", "10") as process:
-        assert process.stderr is not None
-        process.stderr.readline()
+    with resyncctl.sending("run", answering, "--now", "--rate", "10") as process:
         process.send_signal(signal.SIGTERM)
         assert finish(process).status == 130
     assert "paused" in resyncctl.call("rollout", "list").out
@@ -111,9 +105,7 @@ def test_a_paused_rollout_is_listed_shown_resumed_and_never_resumed_twice(
 
 
 def test_abort_cancels_what_is_left_and_watch_says_so(resyncctl: Resyncctl, answering: Path) -> None:
-    with resyncctl.start("run", answering, "--now", "--rate", "10") as process:
-        assert process.stderr is not None
-        process.stderr.readline()
+    with resyncctl.sending("run", answering, "--now", "--rate", "10") as process:
         process.send_signal(signal.SIGINT)
         finish(process)
     aborted = resyncctl.call("rollout", "abort", "--json")
@@ -144,7 +136,9 @@ def test_a_factory_reset_needs_yes_and_says_why(resyncctl: Resyncctl, ear: Ear) 
 
 def test_yes_is_enough_for_a_surprising_resync(resyncctl: Resyncctl, ear: Ear) -> None:
     phones = resyncctl.file("list.csv", *ear.rows(user_agent=REBOOTS_ANYWAY))
-    answer = resyncctl.call("run", phones, "--now", "--yes", "--attempts", "1", "--timeout", "300ms")
+    answer = resyncctl.call(
+        "run", phones, "--now", "--yes", "--attempts", "1", "--timer-t1", "100ms", "--timeout", "300ms"
+    )
     assert answer.status == 1
     assert ear.heard()
 
@@ -171,9 +165,7 @@ def test_a_local_address_that_cannot_be_used_stores_no_rollout(
 
 
 def test_a_paused_rollout_stays_paused_when_its_port_is_taken(resyncctl: Resyncctl, answering: Path, ear: Ear) -> None:
-    with resyncctl.start("run", answering, "--now", "--rate", "10", "--id", "monday") as process:
-        assert process.stderr is not None
-        process.stderr.readline()
+    with resyncctl.sending("run", answering, "--now", "--rate", "10", "--id", "monday") as process:
         process.send_signal(signal.SIGINT)
         finish(process)
     answer = resyncctl.call("rollout", "resume", "monday", "--local-address", f"127.0.0.1:{ear.port}")

@@ -107,7 +107,7 @@ def test_tenth_of_the_fleet_is_in_calls_and_the_sender_is_killed_meanwhile(
     ending, staying = users[3::20], users[13::20]
     calls.begin(*ending, *staying)
     listed = phones.phone_list(tmp_path / "p.csv", users)
-    more = ("--action", "reboot", "--yes", "--forced-delay", "20s")
+    more = ("--action", "reboot", "--yes", "--forced-delay", "18s")
     with controller.start("run", listed, *options("killed", calls, *more)) as sender:
         eventually(lambda: len(phones.times()) == 1800, "the idle ones were sent to", within=25)
         eventually(lambda: controller.show("killed")["counts"].get("accepted") == 1800, "and that is written")
@@ -127,7 +127,7 @@ def test_tenth_of_the_fleet_is_in_calls_and_the_sender_is_killed_meanwhile(
     assert late[-1] <= ended_at + IDLE_FOR + 1
     assert states(controller.results("killed")) == {"accepted": 1900, "skipped": 100}
     assert report["busy"]["deferred"] == 200
-    assert due + 20 - 4.5 <= seconds(report["finished_at"]) <= due + 20 + 0.5
+    assert due + 18 - 4.5 <= seconds(report["finished_at"]) <= due + 18 + 0.5
 
 
 def owner(server: RedisServer) -> bytes | None:
@@ -197,7 +197,9 @@ def test_call_that_begins_while_the_phone_waits_for_its_turn_defers_it(
     controller: Controller, phones: Recorder, calls: Calls, tmp_path: Path
 ) -> None:
     listed = phones.phone_list(tmp_path / "p.csv", [f"ok.{index}" for index in range(20)])
-    with controller.start("run", listed, *options("begins", calls, "--rate", "5", "--on-busy", "skip")) as sender:
+    with controller.start(
+        "run", listed, *options("begins", calls, "--rate", "5", "--on-busy", "skip", "--forced-delay", "2s")
+    ) as sender:
         eventually(lambda: bool(phones.times()), "it is under way", within=20)
         calls.begin("ok.19")
         assert sender.status() == 0

@@ -5,13 +5,15 @@ from __future__ import annotations
 import random
 import signal
 import time
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from tests.engine.controller import TERMINAL, Controller, eventually, states
 from tests.engine.recorder import Recorder
+from tests.peers.redis_server import RedisServer
 
 pytestmark = pytest.mark.needs("redis-server")
 
@@ -57,33 +59,91 @@ class Story:
         assert report["counts"] == states(results)
 
 
-def test_killed_sender_is_resumed_and_no_promise_is_broken(
-    controller: Controller, phones: Recorder, tmp_path: Path
-) -> None:
-    """Each story runs by itself, all at once: kills at random moments, of the first sender, or of its successor as well."""
-    rng = random.Random("kill")
+World = tuple[Controller, Recorder, Path]
 
-    def tell(action: str, number: int, moment: float, *, again: bool) -> None:
-        story = Story(controller, phones, tmp_path, f"killed-{action}-{number}", action)
-        with controller.start(*story.command()) as sender:
-            eventually(lambda: story.sent() > moment, "it has come so far", within=25)
+
+def killed(world: World, action: str, number: int, moment: float, *, again: bool) -> None:
+    """Kill the sender when `moment` phones have been reached, with `again` its successor as well; then resume."""
+    story = Story(*world, f"killed-{action}-{number}", action)
+    with story.controller.start(*story.command()) as sender:
+        eventually(lambda: story.sent() > moment, "it has come so far", within=25)
+        sender.kill()
+    if again:
+        seen = story.sent()
+        with story.controller.start("rollout", "resume", story.name) as sender:
+            eventually(lambda: story.sent() > seen + COUNT // 5, "it has been taken over", within=25)
             sender.kill()
-        if again:
-            seen = story.sent()
-            with controller.start("rollout", "resume", story.name) as sender:
-                eventually(lambda: story.sent() > seen + COUNT // 5, "it has been taken over", within=25)
-                sender.kill()
-        story.finish()
-        story.check()
+    story.finish()
+    story.check()
 
-    with ThreadPoolExecutor(6) as pool:
-        stories = []
-        for number, again in enumerate((False, False, True)):
-            for action in ("reboot", "resync"):
-                moment = rng.uniform(0, COUNT * (0.4 if again else 0.95))
-                stories.append(pool.submit(tell, action, number, moment, again=again))
-        for story in stories:
-            story.result()
+
+def takers(world: World) -> None:
+    """Let two commands wait for the lease of an owner that stands still, and kill it."""
+    story = Story(*world, "takers", "reboot")
+    with story.controller.start(*story.command()) as sender:
+        eventually(lambda: story.sent() > COUNT // 3, "a third has been reached", within=25)
+        sender.send(signal.SIGSTOP)
+        with story.controller.start(*story.command()) as first, story.controller.start(*story.command()) as second:
+            eventually(lambda: first.process.poll() is None and second.process.poll() is None, "both wait")
+            sender.kill()
+            statuses = sorted((first.status(), second.status()))
+            texts = first.errors() + second.errors()
+    assert statuses[0] in {0, 1}
+    assert statuses[1] == 2
+    assert "is being executed by" in texts
+    story.check()
+
+
+def stale(world: World) -> None:
+    """Stop an owner for longer than its lease lasts, and let it go on while another one executes the rollout."""
+    story = Story(*world, "stale", "reboot")
+    with story.controller.start(*story.command()) as owner:
+        eventually(lambda: story.sent() > COUNT // 3, "a third has been reached", within=25)
+        owner.send(signal.SIGSTOP)
+        seen = story.sent()
+        with story.controller.start("rollout", "resume", story.name) as taker:
+            eventually(lambda: story.sent() > seen + COUNT // 5, "it has been taken over", within=25)
+            awake_at = time.time()
+            owner.send(signal.SIGCONT)
+            assert owner.status(within=5) == 2
+            assert "executed by another process now" in owner.errors()
+            assert taker.status() in {0, 1}
+    story.check()
+    left_over = {user for user, row in story.controller.results(story.name).items() if row["state"] == "unknown"}
+    assert [one for one in story.phones.requests(left_over) if one.at > awake_at] == []
+
+
+KILLS = [(action, number) for number in range(3) for action in ("reboot", "resync")]
+
+
+@pytest.fixture(scope="module")
+def stories(shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[None]]]:
+    """Tell the stories in which a lease has to end, ten seconds each, all at once."""
+    directory = tmp_path_factory.mktemp("stories")
+    rng = random.Random("kill")
+    with Recorder() as phones, ThreadPoolExecutor(8) as pool:
+        world = (Controller(directory / "data", shared_redis.url), phones, directory)
+        told = {"takers": pool.submit(takers, world), "stale": pool.submit(stale, world)}
+        for action, number in KILLS:
+            again = number == 2
+            moment = rng.uniform(0, COUNT * (0.4 if again else 0.95))
+            told[f"{action}{number}"] = pool.submit(killed, world, action, number, moment, again=again)
+        yield told
+
+
+@pytest.mark.parametrize(("action", "number"), KILLS)
+def test_killed_sender_is_resumed_and_no_promise_is_broken(
+    action: str, number: int, stories: dict[str, Future[None]]
+) -> None:
+    stories[f"{action}{number}"].result()
+
+
+def test_takers_that_wait_while_the_owner_is_killed_execute_it_once(stories: dict[str, Future[None]]) -> None:
+    stories["takers"].result()
+
+
+def test_stale_owner_stops_without_sending_anything_twice(stories: dict[str, Future[None]]) -> None:
+    stories["stale"].result()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -141,41 +201,3 @@ def test_run_with_the_same_id_resumes_an_interrupted_rollout(
         assert sender.status(within=5) == 130
     assert controller.run(*story.command(), within=15)[0] == 0
     story.check()
-
-
-def test_takers_that_wait_while_the_owner_is_killed_execute_it_once(
-    controller: Controller, phones: Recorder, tmp_path: Path
-) -> None:
-    story = Story(controller, phones, tmp_path, "takers", "reboot")
-    with controller.start(*story.command()) as sender:
-        eventually(lambda: story.sent() > COUNT // 3, "a third has been reached", within=20)
-        sender.send(signal.SIGSTOP)
-        with controller.start(*story.command()) as first, controller.start(*story.command()) as second:
-            eventually(lambda: first.process.poll() is None and second.process.poll() is None, "both wait")
-            sender.kill()
-            statuses = sorted((first.status(), second.status()))
-            texts = first.errors() + second.errors()
-    assert statuses[0] in {0, 1}
-    assert statuses[1] == 2
-    assert "is being executed by" in texts
-    story.check()
-
-
-def test_stale_owner_stops_without_sending_anything_twice(
-    controller: Controller, phones: Recorder, tmp_path: Path
-) -> None:
-    story = Story(controller, phones, tmp_path, "stale", "reboot")
-    with controller.start(*story.command()) as stale:
-        eventually(lambda: story.sent() > COUNT // 3, "a third has been reached", within=20)
-        stale.send(signal.SIGSTOP)
-        seen = story.sent()
-        with controller.start("rollout", "resume", story.name) as taker:
-            eventually(lambda: story.sent() > seen + COUNT // 5, "it has been taken over", within=20)
-            awake_at = time.time()
-            stale.send(signal.SIGCONT)
-            assert stale.status(within=3) == 2
-            assert "executed by another process now" in stale.errors()
-            assert taker.status() in {0, 1}
-    story.check()
-    left_over = {user for user, row in controller.results(story.name).items() if row["state"] == "unknown"}
-    assert [one for one in phones.requests(left_over) if one.at > awake_at] == []

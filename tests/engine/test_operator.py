@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 
@@ -74,25 +75,37 @@ def test_abort_cancels_the_rest_and_ends_the_running_command_with_3(
     assert (status, "nothing is left to resume" in errors) == (2, True)
 
 
-def test_rollout_that_nobody_executes_can_be_paused_resumed_and_aborted(
-    controller: Controller, phones: Recorder, phone_list: Path
+def test_rollouts_that_nobody_executes_can_be_paused_resumed_and_aborted(
+    controller: Controller, phones: Recorder, tmp_path: Path
 ) -> None:
-    with controller.start(*command("orphan", phone_list)) as sender:
-        eventually(lambda: len(phones.times()) > COUNT // 4, "it is under way", within=20)
-        sender.kill()
-    sent = len(phones.times())
-    assert controller.run("rollout", "pause", "orphan")[0] == 0
-    assert controller.show("orphan")["state"] == "paused"
-    with controller.start("rollout", "resume", "orphan") as taker:
-        eventually(lambda: len(phones.times()) > sent + COUNT // 4, "it goes on", within=20)
-        taker.kill()
-    status, _, errors = controller.run("rollout", "abort", "orphan")
-    assert status == 0, errors
-    report = controller.show("orphan")
-    assert report["state"] == "aborted"
-    assert sum(report["counts"].values()) == COUNT
-    assert set(report["counts"]) <= {"accepted", "unknown", "cancelled"}
-    assert max(phones.times().values()) == 1
+    def orphan(name: str) -> set[str]:
+        users = [f"ok.{name}{index}" for index in range(COUNT)]
+        with controller.start(*command(name, phones.phone_list(tmp_path / f"{name}.csv", users))) as sender:
+            eventually(lambda: len(phones.times(users)) > COUNT // 4, "it is under way", within=20)
+            sender.kill()
+        return set(users)
+
+    def resumed() -> None:
+        users = orphan("resumed")
+        assert controller.run("rollout", "pause", "resumed")[0] == 0
+        assert controller.show("resumed")["state"] == "paused"
+        assert controller.run("rollout", "resume", "resumed")[0] in {0, 1}
+        assert set(states(controller.results("resumed"))) <= {"accepted", "unknown"}
+        assert max(phones.times(users).values()) == 1
+
+    def given_up() -> None:
+        users = orphan("given-up")
+        sent = len(phones.times(users))
+        assert controller.run("rollout", "abort", "given-up")[0] == 0
+        report = controller.show("given-up")
+        assert report["state"] == "aborted"
+        assert sum(report["counts"].values()) == COUNT
+        assert set(report["counts"]) <= {"accepted", "unknown", "cancelled"}
+        assert len(phones.times(users)) == sent
+
+    with ThreadPoolExecutor(2) as pool:
+        for story in [pool.submit(resumed), pool.submit(given_up)]:
+            story.result()
 
 
 def test_two_commands_with_one_id_execute_it_once(controller: Controller, phones: Recorder, phone_list: Path) -> None:
