@@ -6,26 +6,12 @@ from collections.abc import Sequence
 from typing import Final
 
 from resyncctl.cli.duration import format_duration
+from resyncctl.rollout.planner import load_curve
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 COLUMNS: Final = 60
 """Columns of a drawing, at most."""
 _ROWS: Final = 8
-_WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
-"""Seconds of a column that people read off easily; never below one: a rate is counted over a second."""
-
-
-def load_curve(dues: Sequence[int], *, columns: int = COLUMNS) -> tuple[int, list[int]]:
-    """Count sends (due microseconds after the start): return the seconds of a column and the sends of each."""
-    if not dues:
-        return 1, []
-    seconds = max(dues) // 1_000_000 + 1
-    least = -(-seconds // columns)
-    width = next((each for each in _WIDTHS if each >= least), least)
-    counts = [0] * (-(-seconds // width))
-    for due in dues:
-        counts[due // (width * 1_000_000)] += 1
-    return width, counts
 
 
 def draw(dues: Sequence[int], *, columns: int = COLUMNS) -> str:

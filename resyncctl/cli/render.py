@@ -12,9 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from resyncctl.cli.chart import COLUMNS, draw, load_curve
+from resyncctl.cli.chart import COLUMNS, draw
 from resyncctl.cli.duration import format_duration
 from resyncctl.clock import monotonic
+from resyncctl.rollout.planner import load_curve
 from resyncctl.rollout.states import RolloutState
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _COLOURS: Final = {
 
 def plan_json(plan: Plan) -> dict[str, object]:
     """Return a plan as plain values; offsets are seconds from the start of the rollout."""
-    width, curve = load_curve(plan.dues)
+    width, curve = load_curve(plan.dues, columns=COLUMNS)
     sent = [due for due in plan.index.first_dues if due >= 0]
     return {
         "plan_hash": plan.hash,

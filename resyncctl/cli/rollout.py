@@ -13,12 +13,10 @@ from resyncctl.cli.run import (
     LocalAddress,
     Now,
     Yes,
-    check_local_address,
     check_socket,
     confirm,
     execute,
     exit_status,
-    readable,
 )
 from resyncctl.cli.state import Common, console, emit, run_async, say
 from resyncctl.errors import InputError, StateError
@@ -190,8 +188,10 @@ def resume(
 ) -> None:
     """Go on with a paused rollout, or with one whose process died: its process continues, or this one takes over."""
     common: Common = context.obj
-    check_local_address(local_address)
-    busy = readable(busy_file)
+    from resyncctl.engine.app import parse_local
+
+    parse_local(local_address)
+    busy = str(busy_file.absolute()) if busy_file else ""
     raise typer.Exit(run_async(lambda: _resume(common, rollout, busy, local_address)))
 
 

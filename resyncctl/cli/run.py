@@ -115,7 +115,7 @@ def run(  # `run` and `plan` take the same options; which of them it is, the con
 ) -> None:
     """Plan for the phones of a CSV file; as `run` execute the plan, as `plan` show it."""
     common: Common = context.obj
-    from resyncctl.engine.app import check_id, new_id
+    from resyncctl.engine.app import check_id, new_id, parse_local
 
     reboot = action is Action.REBOOT
     options = Options(
@@ -141,8 +141,8 @@ def run(  # `run` and `plan` take the same options; which of them it is, the con
         raise InputError("--timer-t1 is at least 10ms, and --timeout not shorter than it")
     settings = common.settings()
     name = check_id(rollout) if rollout else None
-    check_local_address(local_address)
-    surroundings = {"local_address": local_address, "busy_file": readable(busy_file)}
+    parse_local(local_address)
+    surroundings = {"local_address": local_address, "busy_file": str(busy_file.absolute()) if busy_file else ""}
     plan = _planned(phones, options, where=where or [], seed=seed, name=rollout)
     if context.info_name == "plan":
         _show(common, plan)
@@ -162,18 +162,6 @@ PLAN_HELP: Final = """Show what `run` with the same options would do: batches, t
 Sends nothing and stores nothing."""
 
 
-def check_local_address(text: str) -> None:
-    """Raise InputError for a `--local-address` that is no IP address: a name could be another one tomorrow."""
-    from resyncctl.engine.app import parse_local
-    from resyncctl.transport.resolver import numeric
-
-    host, _ = parse_local(text)
-    if host and not numeric(host):
-        raise InputError(
-            f"--local-address: {host!r} is not an IP address; write for example 192.0.2.10 or 192.0.2.10:5060"
-        )
-
-
 def check_socket(text: str) -> None:
     """Raise TransportError when `--local-address` cannot be sent from, before a rollout is stored or resumed."""
     from resyncctl.engine.app import parse_local
@@ -189,19 +177,6 @@ def check_socket(text: str) -> None:
         endpoint.link_for(local)
     finally:
         endpoint.close()
-
-
-def readable(busy_file: Path | None) -> str:
-    """Return the path of a busy file, '' for none; InputError when it is not there: phones in calls would go unnoticed."""
-    if busy_file is None:
-        return ""
-    try:
-        busy_file.open("rb").close()
-    except OSError as error:
-        raise InputError(
-            f"--busy-file {busy_file}: cannot be read ({error.strerror}); create it, empty if nobody is in a call"
-        ) from error
-    return str(busy_file.absolute())
 
 
 def _planned(phones: Path, options: Options, *, where: list[str], seed: int | None, name: str) -> Plan:

@@ -19,7 +19,7 @@ from resyncctl.engine.planning import Plan, Planner
 from resyncctl.engine.results import results
 from resyncctl.engine.sender import Left, Sender, Surroundings
 from resyncctl.engine.tally import is_over
-from resyncctl.errors import InputError, SipError, StateError
+from resyncctl.errors import InputError, PhoneListError, SipError, StateError
 from resyncctl.inventory.busy import BusyFile
 from resyncctl.inventory.csv_file import CsvPhones
 from resyncctl.inventory.phone import Selection
@@ -31,7 +31,7 @@ from resyncctl.store.embedded import EmbeddedServer
 from resyncctl.store.records import Control, RolloutRecord, new_fields, rollout_id
 from resyncctl.store.redis_store import RedisStore
 from resyncctl.transport.endpoint import ANY
-from resyncctl.transport.resolver import Resolver
+from resyncctl.transport.resolver import Resolver, numeric
 from resyncctl.transport.udp import UdpNetwork
 from resyncctl.vendors import Catalogue
 
@@ -75,19 +75,20 @@ def plan_csv(
     path: Path, options: Options, *, where: list[str], seed: int | None, name: str, catalogue: Catalogue | None = None
 ) -> Plan:
     """Plan for the phones of a CSV file; raises InputError with all that is wrong. Nothing is sent or stored."""
-    planner = Planner(options, catalogue or Catalogue.load(), Selection(where))
     phones = CsvPhones(path)
     rejected: list[str] = []
-    for line, values, phone in phones.rows():
-        try:
-            planner.add(phone, values)
-        except InputError as error:
-            rejected.append(f"line {line}: {error}")
-            if len(rejected) >= _REJECTED:
-                break
-    if rejected:
-        raise InputError(f"{path}: {len(rejected)} rows cannot be used, nothing was sent: {'; '.join(rejected)}")
-    plan = planner.make(seed=seed, name=name)
+    count = 0
+    with Planner(options, catalogue or Catalogue.load(), Selection(where)) as planner:
+        for line, values, phone in phones.rows():
+            try:
+                planner.add(phone, values)
+            except InputError as error:
+                count += 1
+                if count <= _REJECTED:
+                    rejected.append(f"line {line}: {error}")
+        if count:
+            raise PhoneListError(str(path), rejected, count)
+        plan = planner.make(seed=seed, name=name)
     if phones.ignored:
         plan = replace(
             plan, notices=(*plan.notices, f"columns without meaning are ignored: {', '.join(phones.ignored)}")
@@ -103,19 +104,19 @@ async def plan_retry(
 ) -> Plan:
     """Plan for the targets of another rollout that are in one of the states; raises InputError when there is none."""
     options = replace(record.options, batch_interval=0.0, random_delay=0.0) if now else record.options
-    planner = Planner(options, Catalogue.load())
-    planner.use_triggers(record.triggers)
-    count = 0
-    async for target, _, _ in results(store, record, states):
-        if target.skip:
-            continue
-        delay = float(target.random_delay) if target.random_delay and not now else options.random_delay
-        planner.add_target(replace(target, lines=target.lines, due_us=-1, skip=Reason.NONE), delay=delay)
-        count += 1
-    if not count:
-        names = ", ".join(sorted(state.label for state in states))
-        raise InputError(f"rollout {record.id} has no targets that are {names}; nothing to retry")
-    return planner.make(name=name)
+    with Planner(options, Catalogue.load()) as planner:
+        planner.use_triggers(record.triggers)
+        count = 0
+        async for target, _, _ in results(store, record, states):
+            if target.skip:
+                continue
+            delay = float(target.random_delay) if target.random_delay and not now else options.random_delay
+            planner.add_target(replace(target, lines=target.lines, due_us=-1, skip=Reason.NONE), delay=delay)
+            count += 1
+        if not count:
+            names = ", ".join(sorted(state.label for state in states))
+            raise InputError(f"rollout {record.id} has no targets that are {names}; nothing to retry")
+        return planner.make(name=name)
 
 
 def new_id(plan: Plan) -> RolloutId:
@@ -169,6 +170,10 @@ def parse_local(text: str) -> Address:
         host, port = parse_hostport(f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text)
     except SipError as error:
         raise InputError(f"--local-address: {error}") from error
+    if not numeric(host.strip("[]")):  # a name could be another address tomorrow
+        raise InputError(
+            f"--local-address: {host!r} is not an IP address; write for example 192.0.2.10 or 192.0.2.10:5060"
+        )
     return host.strip("[]"), port or 0
 
 

@@ -9,7 +9,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, NewType
+from typing import Final, NewType, Self
 
 from resyncctl.errors import InputError, SipError
 from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
@@ -76,14 +76,14 @@ class Planner:
 
     def __init__(self, options: Options, catalogue: Catalogue, selection: Selection | None = None) -> None:
         """Check what does not depend on phones; raises InputError."""
+        self._proxy = _check_options(options)
         self._options = options
         self._catalogue = catalogue
         self._selection = selection
-        self._proxy = _check_options(options)
         self._counts = _Counts()
         self._triggers: dict[tuple[str, bool], tuple[int, Trigger | None]] = {}
         self._trigger_list: list[Trigger] = []
-        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115  (closed by make)
+        self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115  (closed by __exit__)
         self._ends = array("Q")
         self._digest = hashlib.sha256()
         self._instances, self._macs, self._bindings = array("q"), array("q"), array("q")
@@ -91,6 +91,12 @@ class Planner:
         self._sites: dict[str, int] = {}
         self._site_of, self._delays = array("l"), array("d")
         self._length = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._spool.close()
 
     def add(self, phone: Phone, values: Mapping[str, str] | None = None) -> None:
         """Take a phone. `values` are its columns as text, for the selection. Raises InputError."""
@@ -192,7 +198,6 @@ class Planner:
             members = [self._row(index, lines) for index in skipped[start : start + MAX_BATCH]]
             reasons.update(member.skip.text for member in members)
             keep(members, -1)
-        self._spool.close()
         return Plan(
             hash=PlanHash(total.hexdigest()),
             options=options,
@@ -326,26 +331,30 @@ class Planner:
         notices = []
         if counts.will_reboot:
             by = ", ".join(f"{name} {count}" for name, count in sorted(counts.rebooting.items()))
-            notices.append(f"{counts.will_reboot} phones will reboot although you asked for resync ({by})")
+            notices.append(f"{_phones(counts.will_reboot)} will reboot although you asked for resync ({by})")
         if counts.dangerous:
             notices.append(
                 f"the event {self._options.event!r} can reset {counts.dangerous} of these phones to factory settings"
             )
         if counts.may_reboot:
             notices.append(
-                f"{counts.may_reboot} phones may reboot: it depends on their own settings (`resyncctl vendors show`)"
+                f"{_phones(counts.may_reboot)} may reboot: it depends on their own settings (`resyncctl vendors show`)"
             )
         for name, count in sorted(counts.unsourced.items()):
-            notices.append(f"{count} phones of {name}: no source names their event, plain check-sync is sent")
+            notices.append(f"{_phones(count)} of {name}: no source names their event, plain check-sync is sent")
         if counts.unknown_vendor:
-            notices.append(f"{counts.unknown_vendor} phones of unknown vendor get the generic event")
+            notices.append(f"{_phones(counts.unknown_vendor)} of unknown vendor: the generic event is sent")
         if counts.merged:
-            notices.append(f"{counts.merged} bindings are further lines of a phone that is a target already")
+            notices.append(f"bindings that are further lines of a target: {counts.merged}")
         if counts.repeated:
-            notices.append(f"{counts.repeated} rows repeat an earlier row")
+            notices.append(f"rows that repeat an earlier row: {counts.repeated}")
         if counts.not_selected:
-            notices.append(f"{counts.not_selected} rows are not selected by --where")
+            notices.append(f"rows not selected by --where: {counts.not_selected}")
         return tuple(notices)
+
+
+def _phones(count: int) -> str:
+    return "1 phone" if count == 1 else f"{count} phones"
 
 
 def _is_check_sync(event: str) -> bool:
@@ -357,6 +366,10 @@ def _check_options(options: Options) -> str:
     try:
         if options.event:
             require_event(options.event)
+            if options.action is Action.RESYNC and "reboot" in options.event.lower().replace("reboot=false", ""):
+                raise InputError(
+                    f"--event {options.event!r} reboots phones: say --action reboot, which is never sent twice after a crash"
+                )
         if options.from_uri:
             NotifyTemplate(Sender(options.from_uri, "sip:check@localhost", "check"), "check-sync")
     except SipError as error:

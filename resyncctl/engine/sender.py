@@ -20,7 +20,7 @@ from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
 from resyncctl.engine.deferrals import Deferrals
 from resyncctl.engine.journal import SENDING, Journal, obey_cancellation
-from resyncctl.engine.live import NOWHERE, Live, Templates
+from resyncctl.engine.live import DEFAULT_PORT, NOWHERE, Live, Templates
 from resyncctl.engine.tally import Tally
 from resyncctl.engine.timeline import Timeline
 from resyncctl.errors import StoreError, TransportError
@@ -177,6 +177,8 @@ class Sender:
     # Start and take-over
 
     async def _begin(self) -> None:
+        if self._around.local[0]:  # a socket that cannot be opened ends this before anything is sent
+            self._endpoint.link_for((self._around.local[0], DEFAULT_PORT))
         if self._state in _NOT_BEGUN:
             now = self._time.now()
             self._time.started_us = self._time.wall(now)

@@ -13,6 +13,9 @@ from resyncctl.rollout.pacing import Jitter, interleave, spacing_us
 MAX_BATCH: Final = 512
 """Targets of one stored batch. Redis keeps a hash of at most 512 small fields in 41 bytes a phone, one of 513 in 88."""
 
+_WIDTHS: Final = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14_400, 21_600, 43_200, 86_400)
+"""Seconds of a column that people read off easily; never below one: a rate is counted over a second."""
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -87,13 +90,14 @@ def _push_apart(by_due: Sequence[int], dues: array[int], spacing: int) -> None:
         free = due + spacing
 
 
-def load_curve(dues: Sequence[int], buckets: int) -> tuple[float, list[int]]:
-    """Count sends over time: return the width of a bucket in seconds and the sends of each. Offsets need no order."""
+def load_curve(dues: Sequence[int], *, columns: int) -> tuple[int, list[int]]:
+    """Count sends (due microseconds after the start): return the seconds of a column and the sends of each."""
     if not dues:
-        return 1.0, []
-    first, last = min(dues), max(dues)
-    width = max(1, -(-(last - first + 1) // buckets))
-    counts = [0] * (-(-(last - first + 1) // width))
+        return 1, []
+    seconds = max(dues) // 1_000_000 + 1
+    least = -(-seconds // columns)
+    width = next((each for each in _WIDTHS if each >= least), least)
+    counts = [0] * (-(-seconds // width))
     for due in dues:
-        counts[(due - first) // width] += 1
-    return width / 1_000_000, counts
+        counts[due // (width * 1_000_000)] += 1
+    return width, counts

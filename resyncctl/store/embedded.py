@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -85,27 +85,6 @@ class _Answer(Enum):
     READY = "ready"
     LOADING = "loading"
     NONE = "none"
-
-
-def default_data_dir(environ: Mapping[str, str]) -> Path:
-    """Return where data is kept unless the user says otherwise (XDG Base Directory Specification 0.8).
-
-    RESYNCCTL_DATA_DIR, else $XDG_DATA_HOME/resyncctl, else ~/.local/share/resyncctl. An empty variable counts as unset,
-    and so does, as the specification demands, a relative XDG_DATA_HOME. Raises StoreError when there is no home either.
-    """
-    if chosen := environ.get("RESYNCCTL_DATA_DIR"):
-        return Path(chosen)
-    share = environ.get("XDG_DATA_HOME", "")
-    if share.startswith("/"):
-        return Path(share, "resyncctl")
-    try:
-        home = Path(environ.get("HOME") or Path.home())
-    except RuntimeError as exc:
-        raise StoreError(
-            f"There is no place for the data: user {os.geteuid()} has no home directory. Set RESYNCCTL_DATA_DIR or HOME, "
-            "or name a server with --redis-url."
-        ) from exc
-    return home / ".local" / "share" / "resyncctl"
 
 
 def find_server() -> Path:

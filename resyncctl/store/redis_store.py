@@ -38,7 +38,8 @@ def _redis_errors(where: str) -> Iterator[None]:
     except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
         raise StoreError(f"Redis at {where} refuses us: {error}; check user and password in --redis-url") from error
     except redis_errors.ResponseError as error:
-        raise StoreError(f"Redis at {where} answers with an error: {error}") from error
+        advice = "; free disk space on its machine, it goes on by itself then" if "MISCONF" in str(error) else ""
+        raise StoreError(f"Redis at {where} answers with an error: {error}{advice}") from error
     except (redis_errors.RedisError, OSError) as error:
         raise StoreError(
             f"Redis at {where} cannot be reached ({str(error) or type(error).__name__}); start it, or name another one with"

@@ -1,4 +1,4 @@
-"""What resyncctl does, measured through its command line as an admin runs it, against the C responder and a real redis-server."""
+"""What resyncctl does, measured through its command line, against the C responder and a real redis-server."""
 
 from __future__ import annotations
 
@@ -148,7 +148,7 @@ def _used(redis: RedisServer) -> int:
     import redis as client  # noqa: PLC0415
 
     with client.Redis.from_url(redis.url) as connection:
-        return int(connection.info("memory")["used_memory"])  # type: ignore[index]
+        return int(connection.info("memory")["used_memory"])
 
 
 def help_seconds(runs: int = 5) -> float:

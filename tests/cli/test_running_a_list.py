@@ -229,3 +229,17 @@ def test_without_an_id_and_without_rollouts_the_commands_say_so(resyncctl: Resyn
 
 def test_an_empty_list_of_rollouts_says_how_to_make_one(resyncctl: Resyncctl) -> None:
     assert resyncctl.call("rollout", "list").out.startswith("no rollouts yet; `resyncctl run PHONES.csv` makes one")
+
+
+def test_a_busy_file_that_is_not_there_means_unknown_said_once_and_counted(
+    resyncctl: Resyncctl, answering: Path
+) -> None:
+    answer = resyncctl.call("run", answering, "--now", "--rate", "0", "--busy-file", "nowhere.txt", "--json")
+    assert answer.status == 0
+    assert answer.report["counts"] == {"accepted": 40}
+    busy = answer.report["busy"]
+    assert isinstance(busy, dict)
+    assert busy["unknown"] == 40
+    [trouble] = busy["trouble"]
+    assert "nowhere.txt" in trouble
+    assert answer.err.count("busy_state_unknown") == 1

@@ -69,11 +69,6 @@ def test_a_bad_duration_names_its_option(ask: Ask, one_phone: Path, option: str,
         (["--where", "colour=red"], "--where 'colour=red': write FIELD=GLOB with a field of aor, contact"),
         (["--where", "site"], "--where 'site': write FIELD=GLOB"),
         (["--where", "site=nowhere"], "no phone is left after --where"),
-        (
-            ["--busy-file", "nowhere.txt"],
-            "--busy-file nowhere.txt: cannot be read (No such file or directory); create it",
-        ),
-        (["--busy-file", "/"], "--busy-file /: cannot be read (Is a directory)"),
         (["--config"], "Option '--config' requires an argument"),
         (["--log-level", "loud"], "--log-level 'loud' is none of debug, info, warning, error"),
         (

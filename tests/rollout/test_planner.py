@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from resyncctl.rollout.model import Options
 from resyncctl.rollout.pacing import Jitter, interleave, seed_of, spacing_us
-from resyncctl.rollout.planner import Batch, Columns, load_curve, schedule
+from resyncctl.rollout.planner import Batch, Columns, schedule
 
 SECOND = 1_000_000
 DEFAULT = Options()
@@ -252,26 +252,6 @@ def test_jitter_is_a_share_of_the_delay_that_never_reaches_it(seed: int, device:
 )
 def test_sends_are_spaced_half_a_percent_wider_than_the_rate(rate: float, spacing: int) -> None:
     assert spacing_us(rate) == spacing
-
-
-def test_a_load_curve_of_nothing_is_empty() -> None:
-    assert load_curve([], 10) == (1.0, [])
-
-
-def test_a_load_curve_counts_sends_from_the_first_to_the_last() -> None:
-    assert load_curve([9_000_000, 5_000_000, 5_400_000, 8_999_999], 4) == (1.000_001, [2, 0, 0, 2])
-
-
-def test_a_load_curve_of_one_moment_is_one_bucket() -> None:
-    assert load_curve([7, 7, 7], 60) == (0.000_001, [3])
-
-
-@given(st.lists(st.integers(0, 10**9), min_size=1, max_size=200), st.integers(1, 80))
-def test_a_load_curve_has_at_most_the_asked_buckets_and_loses_no_send(dues: list[int], buckets: int) -> None:
-    width, counts = load_curve(dues, buckets)
-    assert width > 0
-    assert 1 <= len(counts) <= buckets
-    assert sum(counts) == len(dues)
 
 
 def test_the_spacing_of_a_plan_is_never_undercut() -> None:

@@ -24,7 +24,7 @@ import resyncctl
 from resyncctl.clock import monotonic
 from resyncctl.errors import StoreError
 from resyncctl.store import embedded
-from resyncctl.store.embedded import EmbeddedServer, default_data_dir, find_server
+from resyncctl.store.embedded import EmbeddedServer, find_server
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="servers are counted in /proc")
 
@@ -814,20 +814,3 @@ def test_system_redis_serves_as_well(data_dir: Path, monkeypatch: pytest.MonkeyP
 
 
 # Where the data goes
-
-
-@pytest.mark.parametrize(
-    ("environ", "expected"),
-    [
-        ({"RESYNCCTL_DATA_DIR": "/srv/r", "XDG_DATA_HOME": "/x", "HOME": "/h"}, "/srv/r"),
-        ({"RESYNCCTL_DATA_DIR": "here", "HOME": "/h"}, "here"),
-        ({"RESYNCCTL_DATA_DIR": "", "XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/resyncctl"),
-        ({"XDG_DATA_HOME": "/x", "HOME": "/h"}, "/x/resyncctl"),
-        ({"XDG_DATA_HOME": "", "HOME": "/h"}, "/h/.local/share/resyncctl"),
-        ({"XDG_DATA_HOME": "relative", "HOME": "/h"}, "/h/.local/share/resyncctl"),
-        ({"HOME": "/h"}, "/h/.local/share/resyncctl"),
-        ({}, str(Path.home() / ".local/share/resyncctl")),
-    ],
-)
-def test_default_data_dir(environ: Mapping[str, str], expected: str) -> None:
-    assert default_data_dir(environ) == Path(expected)
