@@ -114,9 +114,7 @@ def _show_batches(console: Console, plan: Plan) -> None:
 def _show_events(console: Console, plan: Plan) -> None:
     for trigger in plan.triggers:
         body = " with a body" if trigger.body else ""
-        console.print(
-            f"Event: [bold]{escape(trigger.event)}[/]{body}" + ("" if trigger.sourced else " (no source: a guess)")
-        )
+        console.print(f"Event: [bold]{escape(trigger.event)}[/]{body}")
 
 
 def _show_skips(console: Console, plan: Plan) -> None:
