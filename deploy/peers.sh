@@ -2,7 +2,7 @@
 # Install the Debian packages that the tests talk to, when they are missing and we may.
 set -eu
 missing=""
-for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server cc:gcc; do
+for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server tshark:tshark cc:gcc; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 [ -z "$missing" ] && exit 0

@@ -71,6 +71,8 @@ class StateError(ResyncError):
 class LeaseLostError(StateError):
     """Another process owns the rollout now; this one must stop sending at once."""
 
+    exit_status = 4
+
 
 class SipError(ResyncError):
     """Bytes that are not SIP, or a value that a SIP message cannot carry."""

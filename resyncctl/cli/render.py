@@ -37,7 +37,6 @@ _COLOURS: Final = {
 def plan_json(plan: Plan) -> dict[str, object]:
     """Return a plan as plain values; offsets are seconds from the start of the rollout."""
     width, curve = load_curve(plan.dues, columns=COLUMNS)
-    sent = [due for due in plan.index.first_dues if due >= 0]
     return {
         "plan_hash": plan.hash,
         "action": plan.options.action.value,
@@ -45,7 +44,7 @@ def plan_json(plan: Plan) -> dict[str, object]:
         "targets": plan.targets,
         "skipped": sum(plan.skipped.values()),
         "skipped_reasons": dict(plan.skipped),
-        "batches": len(sent),
+        "batches": len(plan.releases),
         "first_due": min(plan.dues) / 1_000_000 if plan.dues else None,
         "last_due": max(plan.dues) / 1_000_000 if plan.dues else None,
         "load_curve": {"bucket_seconds": width, "sends": curve},
@@ -93,21 +92,16 @@ def _show_batches(console: Console, plan: Plan) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("batch", "phones", "first due", "last due"):
         table.add_column(name, justify="right")
-    numbers = [number for number, first in enumerate(plan.index.first_dues) if first >= 0]
-    start = 0
-    last_dues = []
-    for number in numbers:
-        start += plan.index.sizes[number]
-        last_dues.append(plan.dues[start - 1])
-    shown = numbers if len(numbers) <= _BATCHES else [*numbers[: _BATCHES - 2], numbers[-1]]
+    last = len(plan.releases) - 1
+    shown = range(last + 1) if last < _BATCHES else [*range(_BATCHES - 2), last]
     previous = -1
     for number in shown:
         if number > previous + 1:
             table.add_row("…", f"({number - previous - 1} more)", "", "")
         previous = number
-        first = plan.index.first_dues[number] / 1_000_000
-        last = last_dues[number] / 1_000_000
-        table.add_row(str(number + 1), str(plan.index.sizes[number]), f"{first:.3f} s", f"{last:.3f} s")
+        release = plan.releases[number]
+        first, end = release.first_due / 1_000_000, release.last_due / 1_000_000
+        table.add_row(str(number + 1), str(release.phones), f"{first:.3f} s", f"{end:.3f} s")
     console.print(table)
 
 

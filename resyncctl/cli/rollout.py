@@ -285,6 +285,8 @@ def _steer(
     async def main() -> RolloutRecord:
         async with open_store(common.settings()) as store:
             record = await _find(store, rollout, among=active)
+            if wanted is Command.ABORT and record.state is RolloutState.ABORTED and not record.finished_us:
+                return record  # an abort that was interrupted: it is brought to its end
             await command(store, record.id, wanted)
             return await store.get(record.id)
 

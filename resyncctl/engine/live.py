@@ -28,7 +28,7 @@ class Live:
 
     __slots__ = (
         "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
-        "extra", "forced_at", "forced_delay", "host", "idle_from", "place", "planned_at", "port", "request_uri",
+        "extra", "forced_at", "forced_delay", "host", "idle_from", "place", "planned_at", "port", "reboots", "request_uri",
         "sent_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via", "wanted_at",
     )  # fmt: skip
 
@@ -55,6 +55,7 @@ class Live:
         self.forced_delay = float(target.forced_delay) if target.forced_delay else forced_delay
         self.trigger = trigger
         self.trigger_number = target.trigger
+        self.reboots = target.reboots == "yes"
         self.body = trigger.render_body(call_id=target.call_id).encode() if trigger.body else b""
         self.credentials: Credentials | None = credentials_of(target.auth_username, target.auth_password)
         self._target = target

@@ -30,6 +30,15 @@ _SPOOL: Final = 32 * 1024 * 1024
 _FORMAT: Final = "resyncctl-plan-1"
 
 
+@dataclass(slots=True)
+class Release:
+    """A batch as it is paced: how many phones, and their first and last due offsets in microseconds."""
+
+    phones: int
+    first_due: int
+    last_due: int
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
     """The immutable result of planning: who, when, with which event, and who is skipped and why.
@@ -49,6 +58,8 @@ class Plan:
     """Phones that `--event` can reset to factory settings."""
     triggers: tuple[Trigger, ...]
     index: BatchIndex
+    releases: list[Release] = field(repr=False)
+    """The batches as they are paced; stored ones may be cut otherwise."""
     blocks: list[bytes] = field(repr=False)
     dues: array[int] = field(repr=False)
 
@@ -81,7 +92,7 @@ class Planner:
         self._catalogue = catalogue
         self._selection = selection
         self._counts = _Counts()
-        self._triggers: dict[tuple[str, bool], tuple[int, Trigger | None]] = {}
+        self._triggers: dict[str, Trigger | None] = {}
         self._trigger_list: list[Trigger] = []
         self._spool = tempfile.SpooledTemporaryFile(max_size=_SPOOL)  # noqa: SIM115  (closed by __exit__)
         self._ends = array("Q")
@@ -104,10 +115,7 @@ class Planner:
         if self._selection and not self._selection.matches({**(values or {}), "vendor": vendor.id if vendor else ""}):
             self._counts.not_selected += 1
             return
-        number, trigger = self._trigger(vendor)
-        skip = self._skip(phone, trigger)
-        if not skip and trigger is not None:
-            self._note(phone, vendor, trigger)
+        trigger = self._trigger(vendor)
         profile = phone.profile
         delay = self._options.random_delay if profile.random_delay is None else profile.random_delay
         if self._options.random_delay == 0 and self._options.batch_interval == 0:
@@ -123,8 +131,9 @@ class Planner:
             call_id=phone.call_id,
             random_delay="" if profile.random_delay is None else f"{profile.random_delay:g}",
             forced_delay="" if profile.forced_delay is None else f"{profile.forced_delay:g}",
-            trigger=number,
-            skip=skip,
+            reboots=self._reboots(phone, trigger),
+            trigger=self._number(trigger) if trigger else 0,
+            skip=self._skip(phone, trigger),
         )
         self.add_target(
             target,
@@ -161,12 +170,12 @@ class Planner:
         if seed is None:
             options_text = json.dumps(options.as_dict(), sort_keys=True)
             seed = seed_of("id", name) if name else seed_of("content", options_text, self._digest.hexdigest())
-        first_of = self._devices()
-        lines = self._lines(first_of)
+        chosen = self._devices()
+        lines = self._lines(chosen)
         sent: list[int] = []
         skipped: list[int] = []
-        for index in range(len(first_of)):
-            if first_of[index] == index:
+        for index in range(len(chosen)):
+            if chosen[index] == index:
                 (skipped if self._skips[index] else sent).append(index)
         columns = Columns(
             devices=array("q", (self._device_key(index) for index in sent)),
@@ -187,10 +196,19 @@ class Planner:
             first_dues.append(first_due)
             sizes.append(len(members))
 
+        releases: list[Release] = []
         for batch in schedule(columns, options, seed):
             members = []
-            for place, due in zip(batch.targets, batch.dues, strict=True):
-                members.append(replace(self._row(sent[place], lines), due_us=due))
+            for place, due, number in zip(batch.targets, batch.dues, batch.released, strict=True):
+                target = replace(self._row(sent[place], lines), due_us=due)
+                members.append(target)
+                self._count(target)
+                while number >= len(releases):
+                    releases.append(Release(0, due, due))
+                release = releases[number]
+                release.first_due = min(release.first_due, due) if release.phones else due
+                release.phones += 1
+                release.last_due = max(release.last_due, due)
             dues.extend(batch.dues)
             keep(members, batch.dues[0])
         reasons: Counter[str] = Counter()
@@ -198,6 +216,7 @@ class Planner:
             members = [self._row(index, lines) for index in skipped[start : start + MAX_BATCH]]
             reasons.update(member.skip.text for member in members)
             keep(members, -1)
+        self._spool.close()
         return Plan(
             hash=PlanHash(total.hexdigest()),
             options=options,
@@ -209,12 +228,13 @@ class Planner:
             dangerous=self._counts.dangerous,
             triggers=tuple(self._trigger_list),
             index=BatchIndex(first_dues, sizes),
+            releases=releases,
             blocks=blocks,
             dues=dues,
         )
 
     def _devices(self) -> array[int]:
-        """Return for each row the first row of its device; count what was merged."""
+        """Return for each row the row that stands for its device: the first that can be sent to; count what was merged."""
         plain = array("q", self._bindings)
         for index in range(len(plain)):
             if not self._options.all_contacts and (self._instances[index] or self._macs[index]):
@@ -226,15 +246,21 @@ class Planner:
         first_of = group_bindings([self._instances, self._macs, plain])
         merged = sum(1 for index, first in enumerate(first_of) if index != first)
         self._counts.merged = merged - self._counts.repeated
+        stands_for: dict[int, int] = {}
+        for index, first in enumerate(first_of):
+            if index != first and self._skips[first] and not self._skips[index]:
+                stands_for.setdefault(first, index)
+        for index, first in enumerate(first_of):
+            first_of[index] = stands_for.get(first, first)
         return first_of
 
-    def _lines(self, first_of: array[int]) -> dict[int, list[str]]:
+    def _lines(self, chosen: array[int]) -> dict[int, list[str]]:
         """Return the AORs of the other lines of each device that has more than one."""
         lines: dict[int, list[str]] = {}
-        for index, first in enumerate(first_of):
-            if index != first:
+        for index, row in enumerate(chosen):
+            if index != row:
                 other = self._row(index, {})
-                lines.setdefault(first, []).append(line_key(other.aor or other.contact))
+                lines.setdefault(row, []).append(line_key(other.aor or other.contact))
         return lines
 
     def _device_key(self, index: int) -> int:
@@ -258,37 +284,32 @@ class Planner:
             return vendor
         return self._catalogue.match(phone.user_agent) if phone.user_agent else None
 
-    def _trigger(self, vendor: Vendor | None) -> tuple[int, Trigger | None]:
-        key = (vendor.id if vendor else "", bool(self._options.event))
-        known = self._triggers.get(key)
-        if known is None:
-            known = self._triggers[key] = self._new_trigger(vendor)
-        return known
+    def _trigger(self, vendor: Vendor | None) -> Trigger | None:
+        """Return what to send to a vendor's phones; None = they take no NOTIFY for it."""
+        key = vendor.id if vendor else ""
+        if key not in self._triggers:
+            event = self._options.event
+            if event:
+                self._triggers[key] = Trigger(
+                    event,
+                    headers=(),
+                    content_type=None,
+                    body=None,
+                    reboots=Reboots.UNKNOWN,
+                    sourced=True,
+                    needs_call_id=False,
+                    note="--event",
+                )
+            else:
+                self._triggers[key] = self._catalogue.trigger(vendor, Intent(self._options.action.value))
+        return self._triggers[key]
 
-    def _new_trigger(self, vendor: Vendor | None) -> tuple[int, Trigger | None]:
-        event = self._options.event
-        if event:
-            trigger: Trigger | None = Trigger(
-                event,
-                headers=(),
-                content_type=None,
-                body=None,
-                reboots=Reboots.UNKNOWN,
-                sourced=True,
-                needs_call_id=False,
-                note="--event",
-            )
-        else:
-            trigger = self._catalogue.trigger(vendor, Intent(self._options.action.value))
-        if trigger is None:
-            return 0, None
-        for number, other in enumerate(self._trigger_list):
-            if replace(other, note="", sourced=True, reboots=trigger.reboots) == replace(
-                trigger, note="", sourced=True
-            ):
-                return number, trigger
-        self._trigger_list.append(trigger)
-        return len(self._trigger_list) - 1, trigger
+    def _number(self, trigger: Trigger) -> int:
+        """Return the place of what a trigger sends in the plan's list; what differs in notes only is sent alike."""
+        sends = replace(trigger, note="", sourced=True, reboots=Reboots.UNKNOWN)
+        if sends not in self._trigger_list:
+            self._trigger_list.append(sends)
+        return self._trigger_list.index(sends)
 
     def _skip(self, phone: Phone, trigger: Trigger | None) -> Reason:
         if trigger is None:
@@ -309,22 +330,33 @@ class Planner:
         uri = Uri.parse(hop)
         return not uri.secure and uri.transport in {"", "udp"}
 
-    def _note(self, phone: Phone, vendor: Vendor | None, trigger: Trigger) -> None:
+    def _reboots(self, phone: Phone, trigger: Trigger | None) -> str:
+        """Say whether a phone reboots although a resync was asked for; see Target.reboots."""
+        if trigger is None or self._options.action is Action.REBOOT:
+            return ""
+        from_sip = phone.profile.from_sip
+        if from_sip is not None and _is_check_sync(trigger.event):
+            return "yes" if from_sip is FromSip.ALWAYS_REBOOT else ""
+        return {Reboots.ALWAYS: "yes", Reboots.DEPENDS: "maybe"}.get(trigger.reboots, "")
+
+    def _count(self, target: Target) -> None:
+        """Count a target for the notices."""
         counts = self._counts
+        vendor = self._catalogue.get(target.vendor) if target.vendor else None
+        trigger = self._trigger(vendor)
+        if trigger is None:
+            return
         if vendor is None:
             counts.unknown_vendor += 1
         if not trigger.sourced:
             counts.unsourced[vendor.name if vendor else "unknown"] += 1
         if self._options.event and self._catalogue.is_dangerous(vendor, trigger.event):
             counts.dangerous += 1
-        if self._options.action is Action.RESYNC:
-            from_sip = phone.profile.from_sip
-            by_profile = from_sip is FromSip.ALWAYS_REBOOT and _is_check_sync(trigger.event)
-            if by_profile or (trigger.reboots is Reboots.ALWAYS and from_sip is None):
-                counts.will_reboot += 1
-                counts.rebooting["DBID_RESYNC_FROM_SIP=1" if by_profile else vendor.name if vendor else ""] += 1
-            elif trigger.reboots is Reboots.DEPENDS and from_sip is None:
-                counts.may_reboot += 1
+        if target.reboots == "yes":
+            counts.will_reboot += 1
+            by_vendor = trigger.reboots is Reboots.ALWAYS and vendor is not None
+            counts.rebooting[vendor.name if by_vendor and vendor else "DBID_RESYNC_FROM_SIP=1"] += 1
+        counts.may_reboot += target.reboots == "maybe"
 
     def _notices(self) -> tuple[str, ...]:
         counts = self._counts

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
@@ -31,7 +31,7 @@ from resyncctl.rollout.states import Command, PauseReason, RolloutState, move
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address
-from resyncctl.store.codec import pack_fields
+from resyncctl.store.codec import decode_block, pack_fields
 from resyncctl.store.codec import record as entry
 from resyncctl.store.keys import LEASE
 from resyncctl.transport.endpoint import Endpoint
@@ -145,6 +145,7 @@ class Sender:
         self._committed_at = float("-inf")
         self._fence_at = float("-inf")
         self._reported: dict[str, object] = {}
+        self._low_water = max(0, record.options.max_in_flight - SLICE)
         rate = record.options.rate
         self._slice = SLICE if not rate else max(1, min(SLICE, int(rate * SLICE_SECONDS)))
 
@@ -207,16 +208,16 @@ class Sender:
     async def _take_over(self) -> None:
         """Count what is written, and settle what a crash left open (design 3.4)."""
         finished: set[int] = set()
-        never_again = self._options.action is Action.REBOOT or self._state is RolloutState.ABORTED
         self._tally.continue_from(self._record.report)
         async for number, outcomes in self._backlog.scan():
             ended = 0
+            never_again = await self._never_again(number, outcomes)
             for place, outcome in outcomes.items():
                 self._count_times(outcome)
                 if outcome.state in TERMINAL:
                     self._tally.end(outcome)
                     ended += 1
-                elif outcome.state is TargetState.SENDING and never_again:
+                elif place in never_again:
                     # Perhaps it left, perhaps not: a reboot is never sent on suspicion.
                     self._journal.note(number, place, self._packed(outcome, TargetState.UNKNOWN, Reason.CRASH))
                     self._tally.ended(TargetState.UNKNOWN, Reason.CRASH, 0)
@@ -224,6 +225,15 @@ class Sender:
             if ended == self._record.index.sizes[number]:
                 finished.add(number)
         self._backlog.leave_out(finished)
+
+    async def _never_again(self, batch: int, outcomes: dict[int, Outcome]) -> Collection[int]:
+        """Return the places of a batch that were perhaps sent to and are not sent to again: where the phone reboots by it."""
+        ambiguous = [place for place, outcome in outcomes.items() if outcome.state is TargetState.SENDING]
+        if not ambiguous or self._options.action is Action.REBOOT or self._state is RolloutState.ABORTED:
+            return ambiguous
+        [block] = await self._around.store.blocks(self._record.id, [batch])
+        targets = decode_block(block)
+        return [place for place in ambiguous if targets[place].reboots == "yes"]
 
     def _count_times(self, outcome: Outcome) -> None:
         if outcome.sent_us:
@@ -239,7 +249,9 @@ class Sender:
         if known is not None:
             if known.state in TERMINAL:
                 return None
-            if known.state is TargetState.SENDING and self._options.action is Action.REBOOT:
+            if known.state is TargetState.SENDING and (
+                self._options.action is Action.REBOOT or target.reboots == "yes"
+            ):
                 return None  # settled by _take_over
         live = Live(
             target,
@@ -279,7 +291,8 @@ class Sender:
 
     async def _claim(self) -> list[Live]:
         """Take the next slice whose time comes: those that may be sent to, with their addresses resolved."""
-        if self._state not in SENDING or self._leaving or len(self._ready) >= self._slice:
+        room = self._room()
+        if room <= 0:
             return []
         now = self._clock()
         first = self._backlog.next_at(self._time.base)
@@ -289,13 +302,31 @@ class Sender:
         await self._backlog.fill(self._time.base, until=until)
         claimed = [
             live
-            for live in self._backlog.take(self._time.base, until=until, limit=self._slice)
+            for live in self._backlog.take(self._time.base, until=until, limit=room)
             if self._deferrals.may_send(live, intended=False)
         ]
-        nameless = [live for live in claimed if not live.destination[0]]
-        if nameless:
-            await asyncio.gather(*(self._resolve(live) for live in nameless))
+        if any(not live.destination[0] for live in claimed):
+            await self._resolve_names(claimed)
         return claimed
+
+    def _room(self) -> int:
+        """Return how many intents may be written now: no more than can be sent soon, for a crash makes them ambiguous."""
+        if self._state not in SENDING or self._leaving or len(self._ready) >= self._slice:
+            return 0
+        return min(self._slice, self._options.max_in_flight - self._in_flight - len(self._ready))
+
+    async def _resolve_names(self, claimed: list[Live]) -> None:
+        """Give targets with a host name their address; a slow resolver holds up neither the lease nor the operator."""
+        resolving = asyncio.gather(*(self._resolve(live) for live in claimed if not live.destination[0]))
+        try:
+            while not resolving.done():
+                await asyncio.wait({resolving}, timeout=HEARTBEAT)
+                if not resolving.done():
+                    await self._commit([])
+        except StoreError:
+            resolving.cancel()
+            self._backlog.put_back(claimed)
+            raise
 
     async def _resolve(self, live: Live) -> None:
         live.destination = await self._around.resolver.resolve(live.host, live.port) or NOWHERE
@@ -390,7 +421,8 @@ class Sender:
         control = waiting.result()
         lost = self._clock() - began
         self._log.info("redis_back", seconds=round(lost, 3))
-        self._shift(lost)
+        if self._time.paused_at is None:  # else the pause counts it
+            self._shift(lost)
         self._committed_at = float("-inf")  # so that the next commit comes at once, and moves the fence
         self._obey(control)
 
@@ -406,8 +438,7 @@ class Sender:
         if self._in_flight or self._ready:
             return None
         if self._state is RolloutState.PAUSED and self._leaving:
-            await self._flush()
-            return Left.PAUSED
+            return Left.PAUSED if await self._flush() is RolloutState.PAUSED else None
         if self._state is RolloutState.ABORTED:
             self._cancel_rest()
         elif self._state is not RolloutState.DRAINING or not self._nothing_to_send():
@@ -433,10 +464,12 @@ class Sender:
             self._time.pause()
         return self._state
 
-    async def _flush(self) -> None:
+    async def _flush(self) -> RolloutState:
+        """Write everything; return the state that the rollout is in then."""
         await self._commit([])
         while self._journal.pending:
             await self._commit([])
+        return self._state
 
     def _cancel_rest(self) -> None:
         self._deferrals.close()
@@ -446,7 +479,7 @@ class Sender:
         """Wait until there is something to do: the next slice, outcomes to write, the heartbeat, or a change."""
         now = self._clock()
         until = self._committed_at + (FLUSH if self._journal.pending else HEARTBEAT)
-        if self._state in SENDING and len(self._ready) < self._slice:
+        if self._room() > 0:
             first = self._backlog.next_at(self._time.base)
             if first is not None:
                 until = min(until, first - LEAD)
@@ -534,7 +567,7 @@ class Sender:
             if self._pump_timer is None:
                 # Once for all answers of this wake-up: sends in bursts cost half of what single ones between answers do.
                 self._pump_timer = asyncio.get_running_loop().call_later(0, self._pump)
-        elif self._journal.pending >= SLICE or not self._in_flight:
+        elif self._journal.pending >= SLICE or self._in_flight <= self._low_water:
             self._wake.set()
 
     def _end(
@@ -562,7 +595,7 @@ class Sender:
         return attempts.retry_in(
             state,
             attempt=live.attempts,
-            attempts=self._options.attempts,
+            attempts=1 if live.reboots else self._options.attempts,
             retry_delay=self._options.retry_delay,
             retry_after=retry_after,
             share=self._jitter.share(live.batch << 20 | live.place << 8 | live.attempts),

@@ -168,6 +168,8 @@ class Target:
     call_id: str = ""
     random_delay: str = ""
     forced_delay: str = ""
+    reboots: str = ""
+    """Whether it reboots although a resync was asked for: `yes`, `maybe` (its own settings decide), '' = no."""
     trigger: int = 0
     skip: Reason = Reason.NONE
     due_us: int = -1

@@ -31,12 +31,16 @@ class Columns:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """A batch of a wave: targets by their index in the columns, in order of their due offsets (microseconds)."""
+    """A stored batch of a wave: targets by their index in the columns, in order of their due offsets (microseconds).
+
+    `released` is the number of the pacing batch that each target's due time comes from.
+    """
 
     wave: int
     number: int
     targets: array[int]
     dues: array[int]
+    released: array[int]
 
 
 def schedule(columns: Columns, options: Options, seed: int) -> Iterator[Batch]:
@@ -60,7 +64,13 @@ def schedule(columns: Columns, options: Options, seed: int) -> Iterator[Batch]:
             or (not overlap and batch_of[by_due[end]] != batch_of[by_due[start]])
         ):
             part = by_due[start:end]
-            yield Batch(0, number, array("l", part), array("q", (dues[index] for index in part)))
+            yield Batch(
+                0,
+                number,
+                array("l", part),
+                array("q", (dues[index] for index in part)),
+                array("l", (batch_of[index] for index in part)),
+            )
             start, number = end, number + 1
 
 

@@ -1,4 +1,4 @@
-"""How targets and outcomes look in Redis: a batch of targets as compressed columns, an outcome as 21 bytes."""
+"""How targets and outcomes look in Redis: a batch of targets as compressed columns, an outcome as 25 bytes."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _MAX_U32: Final = 2**32 - 1
 
 _TEXT_COLUMNS: Final = (
     "aor", "contact", "path", "vendor", "site", "auth_username", "auth_password", "lines", "call_id", "random_delay",
-    "forced_delay",
+    "forced_delay", "reboots",
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ def test_six_lines_with_one_mac_get_one_notify(resyncctl: Resyncctl) -> None:
         assert users(phone.received()) == ["100"]
         assert rollout.report["targets"] == 1
         assert rollout.counts() == {"accepted": 1}
-        assert "5 bindings are further lines of a phone that is a target already" in rollout.told
+        assert "bindings that are further lines of a target: 5" in rollout.told
 
 
 def test_six_lines_with_one_instance_get_one_notify(resyncctl: Resyncctl) -> None:
@@ -94,7 +94,7 @@ def test_row_that_is_there_twice_is_sent_once(resyncctl: Resyncctl) -> None:
 
         assert len(phone.received()) == 1
         assert rollout.counts() == {"accepted": 1}
-        assert "1 rows repeat an earlier row" in rollout.told
+        assert "rows that repeat an earlier row: 1" in rollout.told
 
 
 # Both IP versions

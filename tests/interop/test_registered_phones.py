@@ -99,7 +99,7 @@ def test_registered_phones_get_one_notify_each_at_their_contacts(office: Office,
     assert verdicts(rollout) == ANSWERS
     assert {row["user_agent"] for row in rows} == USER_AGENTS
     assert {row.vendor for row in rollout.rows} == {""}  # the catalogue knows none of them
-    assert rollout.report["notices"] == ["3 phones of unknown vendor get the generic event"]
+    assert rollout.report["notices"] == ["3 phones of unknown vendor: the generic event is sent"]
     assert contacts["sip:300@phones.test"] == f"{office.pjsip.uri};ob"
     for name, requests in office.received().items():
         [request] = requests

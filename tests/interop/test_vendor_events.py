@@ -185,7 +185,7 @@ def test_resync_that_reboots_an_obihai_needs_yes(phone: SippPhone, resyncctl: Re
 
     assert refused.returncode == 2
     assert json.loads(refused.stdout) == {"error": "this needs --yes (see the notes above); nothing was sent"}
-    assert "1 phones will reboot although you asked for resync (Obihai" in refused.stderr
+    assert "1 phone will reboot although you asked for resync (Obihai" in refused.stderr
     assert phone.received() == []
 
     rollout = resyncctl.run([obihai, {"contact": phone.uri("other")}], "--yes")

@@ -105,8 +105,8 @@ def test_the_same_seed_gives_the_same_plan(columns: Columns, options: Options, s
 
 def test_a_plan_is_the_same_on_every_machine() -> None:
     assert list(schedule(fleet(5), Options(batch_size=3, rate=0), 7)) == [
-        Batch(0, 0, array("l", [2, 0, 1]), array("q", [10_440_746, 33_969_963, 38_225_964])),
-        Batch(0, 1, array("l", [4, 3]), array("q", [60_018_685, 76_203_325])),
+        Batch(0, 0, array("l", [2, 0, 1]), array("q", [10_440_746, 33_969_963, 38_225_964]), array("l", [0, 0, 0])),
+        Batch(0, 1, array("l", [4, 3]), array("q", [60_018_685, 76_203_325]), array("l", [1, 1])),
     ]
 
 
