@@ -145,7 +145,8 @@ class Sender:
         self._committed_at = float("-inf")
         self._fence_at = float("-inf")
         self._reported: dict[str, object] = {}
-        self._low_water = max(0, record.options.max_in_flight - SLICE)
+        most = record.options.max_in_flight
+        self._low_water = most - min(SLICE, max(1, most // 2))  # then there is room for another slice
         rate = record.options.rate
         self._slice = SLICE if not rate else max(1, min(SLICE, int(rate * SLICE_SECONDS)))
 

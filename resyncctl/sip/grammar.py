@@ -103,23 +103,6 @@ def end_of_quoted(text: str, start: int) -> int:
     return position + 1
 
 
-def unquote(text: str) -> str:
-    """Remove the quotes of a quoted-string and resolve its escapes; anything else is returned as it is."""
-    if len(text) < 2 or text[0] != '"' or text[-1] != '"':
-        return text
-    inner = text[1:-1]
-    if "\\" not in inner:
-        return inner
-    characters = iter(inner)
-    return "".join(next(characters, "") if char == "\\" else char for char in characters)
-
-
-def quote(text: str) -> str:
-    """Make a quoted-string (RFC 3261 25.1) of text without control characters."""
-    require_clean(text, "a quoted string")
-    return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-
-
 def parse_parameters(text: str) -> Parameters:
     """Read `;name=value;flag` (RFC 3261 25.1 generic-param); empty text gives no parameters.
 

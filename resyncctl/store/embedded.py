@@ -197,7 +197,7 @@ class EmbeddedServer:
                     raise self._busy(USERS_LOCK, ENTRY_TIMEOUT)
             try:
                 return self.ensure()
-            except BaseException:
+            except BaseException:  # Ctrl-C too: who does not use the server must not hold its lock
                 self.release()
                 raise
 
@@ -243,7 +243,7 @@ class EmbeddedServer:
         try:
             while not (taken := _locked(fd, operation)) and monotonic() < deadline:
                 sleep(POLL_INTERVAL)
-        except BaseException:
+        except BaseException:  # Ctrl-C too: the descriptor must not leak
             os.close(fd)
             raise
         if taken:

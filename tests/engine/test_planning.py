@@ -71,3 +71,12 @@ def test_the_batches_of_a_preview_are_those_of_the_pacing_however_they_are_store
     late = {"aor": "sip:x@10.0.0.1", "DBID_RANDOM_DELAY": "300"}
     plan = plan_of(late, *rows[:149], options=Options(batch_size=50))
     assert [release.phones for release in plan.releases] == [50, 50, 50]
+
+
+def test_the_trigger_list_holds_each_way_of_sending_once() -> None:
+    plan = plan_of(
+        {"aor": "sip:1@10.0.0.1", "user_agent": AASTRA},  # plain check-sync, for want of a source
+        {"aor": "sip:2@10.0.0.1"},  # plain check-sync, for an unknown make
+    )
+    assert [trigger.event for trigger in plan.triggers] == ["check-sync"]
+    assert {target.trigger for target in targets_of(plan)} == {0}

@@ -14,10 +14,8 @@ from resyncctl.sip.grammar import (
     parse_integer,
     parse_parameters,
     printable,
-    quote,
     require_clean,
     split_outside_quotes,
-    unquote,
 )
 
 
@@ -61,25 +59,10 @@ def test_end_of_quoted_is_behind_the_closing_quote() -> None:
     assert end_of_quoted('x"a\\"b"c', 1) == 7
 
 
-@pytest.mark.parametrize(
-    ("text", "plain"),
-    [('"a"', "a"), (r'"a\"b"', 'a"b'), (r'"\\"', "\\"), ('""', ""), ("a", "a"), ('"', '"'), ('"a', '"a'), (r'"\"', "")],
-)
-def test_unquote_resolves_escapes_and_leaves_the_rest(text: str, plain: str) -> None:
-    assert unquote(text) == plain
-
-
-def test_quote_escapes_what_would_end_the_string() -> None:
-    assert quote('say "hi" \\o/') == r'"say \"hi\" \\o/"'
-    assert unquote(quote('say "hi" \\o/')) == 'say "hi" \\o/'
-
-
 @pytest.mark.parametrize("text", ["a\r\nb", "a\nb", "\r", "\x00", "\x1b[2J", "\x7f"])
 def test_control_characters_are_refused_by_name(text: str) -> None:
     with pytest.raises(SipError, match="the display name holds a control character"):
         require_clean(text, "the display name")
-    with pytest.raises(SipError, match="a quoted string holds a control character"):
-        quote(text)
 
 
 def test_text_that_utf_8_cannot_carry_is_refused() -> None:
