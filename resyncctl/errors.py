@@ -6,8 +6,10 @@
     ├── InfrastructureError     Redis, a socket or a disk failed us (exit status 4)
     │   ├── StoreError          Redis is unreachable or refuses to write
     │   └── TransportError      a socket cannot be opened or an address cannot be used
-    ├── StateError              a command that does not fit the rollout's state, or no such rollout (exit status 2)
+    ├── StateError              a command that does not fit the state of what it is about (exit status 2)
+    │   ├── NotFoundError       nothing has that name
     │   └── LeaseLostError      another process owns the rollout now
+    ├── AccessError             whoever asks may not: no token, a wrong one, or one without the scope (exit status 2)
     └── SipError                bytes that are not SIP, or a value that SIP cannot carry
         └── SipParseError       says what was expected and at which byte
 
@@ -63,15 +65,29 @@ class TransportError(InfrastructureError):
 
 
 class StateError(ResyncError):
-    """The command does not fit the state of the rollout, or there is no such rollout."""
+    """The command does not fit the state of the rollout, or of whatever else it is about."""
 
     exit_status = 2
+
+
+class NotFoundError(StateError):
+    """There is no rollout, plan, schedule, hook, source or token of that name."""
 
 
 class LeaseLostError(StateError):
     """Another process owns the rollout now; this one must stop sending at once."""
 
     exit_status = 4
+
+
+class AccessError(ResyncError):
+    """Whoever asks may not. `known` tells a caller that lacks a scope (403) from one that nobody knows (401)."""
+
+    exit_status = 2
+
+    def __init__(self, message: str, *, known: bool = False) -> None:
+        self.known = known
+        super().__init__(message)
 
 
 class SipError(ResyncError):

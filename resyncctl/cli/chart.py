@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
-from resyncctl.cli.duration import format_duration
+from resyncctl.duration import format_duration
+from resyncctl.engine.planning import CURVE
 from resyncctl.rollout.planner import load_curve
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
-COLUMNS: Final = 60
-"""Columns of a drawing, at most."""
 _ROWS: Final = 8
 
 
-def draw(dues: Sequence[int], *, columns: int = COLUMNS) -> str:
+def draw(dues: Sequence[int], *, columns: int = CURVE) -> str:
     """Draw the load curve; '' when nothing is sent. A column that is not empty always shows."""
     width, counts = load_curve(dues, columns=columns)
     if not counts:

@@ -12,10 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from resyncctl.cli.chart import COLUMNS, draw
-from resyncctl.cli.duration import format_duration
+from resyncctl.cli.chart import draw
 from resyncctl.clock import monotonic
-from resyncctl.rollout.planner import load_curve
+from resyncctl.duration import format_duration
+from resyncctl.engine.planning import CURVE
 from resyncctl.rollout.states import RolloutState
 
 if TYPE_CHECKING:
@@ -32,27 +32,6 @@ _QUIET: Final = 10.0
 _COLOURS: Final = {
     "accepted": "green", "confirmed": "green", "skipped": "yellow", "deferred": "cyan", "sending": "blue", "planned": "dim",
 }  # fmt: skip
-
-
-def plan_json(plan: Plan) -> dict[str, object]:
-    """Return a plan as plain values; offsets are seconds from the start of the rollout."""
-    width, curve = load_curve(plan.dues, columns=COLUMNS)
-    return {
-        "plan_hash": plan.hash,
-        "action": plan.options.action.value,
-        "seed": plan.seed,
-        "targets": plan.targets,
-        "skipped": sum(plan.skipped.values()),
-        "skipped_reasons": dict(plan.skipped),
-        "batches": len(plan.releases),
-        "first_due": min(plan.dues) / 1_000_000 if plan.dues else None,
-        "last_due": max(plan.dues) / 1_000_000 if plan.dues else None,
-        "load_curve": {"bucket_seconds": width, "sends": curve},
-        "will_reboot": plan.will_reboot,
-        "events": [trigger.event for trigger in plan.triggers],
-        "notices": list(plan.notices),
-        "options": plan.options.as_dict(),
-    }
 
 
 def show_plan(console: Console, plan: Plan) -> None:
@@ -79,8 +58,8 @@ def show_plan(console: Console, plan: Plan) -> None:
         _show_events(console, plan)
     _show_skips(console, plan)
     if plan.dues:
-        room = console.width - _LABEL if console.is_terminal else COLUMNS
-        console.print(draw(plan.dues, columns=max(10, min(COLUMNS, room))), markup=False)
+        room = console.width - _LABEL if console.is_terminal else CURVE
+        console.print(draw(plan.dues, columns=max(10, min(CURVE, room))), markup=False)
 
 
 def phones(count: int) -> str:

@@ -194,10 +194,11 @@ def _planned(phones: Path, options: Options, *, where: list[str], seed: int | No
 
 
 def _show(common: Common, plan: Plan) -> None:
-    from resyncctl.cli.render import plan_json, show_plan
+    from resyncctl.cli.render import show_plan
+    from resyncctl.engine.planning import plan_report
 
     if common.as_json:
-        emit(plan_json(plan))
+        emit(plan_report(plan))
     else:
         show_plan(console(stderr=False), plan)
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from resyncctl.cli.duration import parse_duration
 from resyncctl.cli.state import Common, emit, run_async, say
+from resyncctl.duration import parse_duration
 from resyncctl.errors import InputError, TransportError
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 
 import typer
 
-from resyncctl.cli.duration import parse_duration
+from resyncctl.duration import parse_duration
 from resyncctl.errors import InfrastructureError, InputError, ResyncError
 from resyncctl.logs import unfailing
 

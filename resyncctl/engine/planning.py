@@ -16,7 +16,7 @@ from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
 from resyncctl.rollout.device import FromSip, group_bindings, key_of
 from resyncctl.rollout.model import Action, Options, Reason, Target
 from resyncctl.rollout.pacing import seed_of
-from resyncctl.rollout.planner import MAX_BATCH, Columns, schedule
+from resyncctl.rollout.planner import MAX_BATCH, Columns, load_curve, schedule
 from resyncctl.sip.notify import NotifyTemplate, Sender, require_event
 from resyncctl.sip.uri import Uri
 from resyncctl.store.codec import columns_text, decode_block, decode_text, encode_block
@@ -28,6 +28,8 @@ PlanHash = NewType("PlanHash", str)
 _SPOOL: Final = 32 * 1024 * 1024
 """Bytes of rows kept in memory while planning; more go to a temporary file that only we can read."""
 _FORMAT: Final = "resyncctl-plan-1"
+CURVE: Final = 60
+"""Columns of a load curve, at most."""
 
 
 @dataclass(slots=True)
@@ -67,6 +69,28 @@ class Plan:
         """Yield (number, targets) of every batch."""
         for number, block in enumerate(self.blocks):
             yield number, decode_block(block)
+
+
+def plan_report(plan: Plan) -> dict[str, object]:
+    """Return a plan as plain values; offsets are seconds from the start of the rollout."""
+    width, curve = load_curve(plan.dues, columns=CURVE)
+    return {
+        "plan_hash": plan.hash,
+        "action": plan.options.action.value,
+        "seed": plan.seed,
+        "targets": plan.targets,
+        "skipped": sum(plan.skipped.values()),
+        "skipped_reasons": dict(plan.skipped),
+        "batches": len(plan.releases),
+        "first_due": min(plan.dues) / 1_000_000 if plan.dues else None,
+        "last_due": max(plan.dues) / 1_000_000 if plan.dues else None,
+        "load_curve": {"bucket_seconds": width, "sends": curve},
+        "will_reboot": plan.will_reboot,
+        "dangerous": plan.dangerous,
+        "events": [trigger.event for trigger in plan.triggers],
+        "notices": list(plan.notices),
+        "options": plan.options.as_dict(),
+    }
 
 
 @dataclass(slots=True)

@@ -9,6 +9,18 @@ The braces keep all keys of a rollout in one slot of a Redis Cluster.
     resyncctl:{ID}:plan        hash        batch number to compressed targets                     RETENTION after the end
     resyncctl:{ID}:b:N         hash        target's place in batch N to intent or outcome         RETENTION after the end
     resyncctl:{ID}:events      stream      the report each time it changed, EVENTS entries        RETENTION after the end
+
+    resyncctl:served           set         rollouts that the service executes                     until they end
+    resyncctl:kept:HASH        string      what a plan of the API was made of, and its report     KEPT
+    resyncctl:once:KEY         string      what was made for an idempotency key, as JSON          ONCE
+    resyncctl:workers          hash        process name to JSON: where, since when, what it does  until it leaves
+    resyncctl:freeze           string      JSON: who stopped all rollouts, when and why           until it is lifted
+    resyncctl:schedules        hash        name to JSON                                           until it is removed
+    resyncctl:scheduler        string      token of the process that schedules                    LEASE, renewed
+    resyncctl:hooks            hash        name to JSON                                           until it is removed
+    resyncctl:hook:NAME:…      several     what a hook has been told and has not acted on         until it acts
+    resyncctl:tokens           hash        name to JSON, with the hash of the token               until it is revoked
+    resyncctl:audit            stream      who did what, when, from where, AUDIT entries          for ever
 """
 
 from __future__ import annotations
@@ -26,7 +38,36 @@ UPLOAD: Final = 86_400
 """Seconds that a plan lives that was never completed, because its command died while it wrote."""
 EVENTS: Final = 1000
 
+KEPT: Final = 86_400
+"""Seconds that a plan waits for its rollout."""
+ONCE: Final = 7 * 86_400
+"""Seconds that an idempotency key is remembered."""
+AUDIT: Final = 100_000
+
 ROLLOUTS: Final = f"{PREFIX}:rollouts"
+SERVED: Final = f"{PREFIX}:served"
+WORKERS: Final = f"{PREFIX}:workers"
+FREEZE: Final = f"{PREFIX}:freeze"
+SCHEDULES: Final = f"{PREFIX}:schedules"
+SCHEDULER: Final = f"{PREFIX}:scheduler"
+HOOKS: Final = f"{PREFIX}:hooks"
+TOKENS: Final = f"{PREFIX}:tokens"
+AUDIT_LOG: Final = f"{PREFIX}:audit"
+
+
+def kept(plan_hash: str) -> str:
+    """String: what a plan was made of, and its report, as compressed JSON."""
+    return f"{PREFIX}:kept:{plan_hash}"
+
+
+def once(key: str) -> str:
+    """String: what was made for an idempotency key."""
+    return f"{PREFIX}:once:{key}"
+
+
+def hook(name: str, part: str) -> str:
+    """What a hook has been told: `part` says which of its keys."""
+    return f"{PREFIX}:hook:{name}:{part}"
 
 
 def meta(rollout: RolloutId) -> str:

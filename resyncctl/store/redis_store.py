@@ -16,7 +16,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from resyncctl.clock import now_us
-from resyncctl.errors import InputError, LeaseLostError, StateError, StoreError
+from resyncctl.errors import InputError, LeaseLostError, NotFoundError, StoreError
 from resyncctl.rollout.states import RolloutState
 from resyncctl.store import keys
 from resyncctl.store.records import Commit, Control, Holder, ProgressEvent, RolloutRecord, read_fields
@@ -32,7 +32,8 @@ _PAGE: Final = 64
 
 
 @contextlib.contextmanager
-def _redis_errors(where: str) -> Iterator[None]:
+def store_errors(where: str) -> Iterator[None]:
+    """Turn every error of the Redis client into a StoreError that says what to do."""
     try:
         yield
     except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
@@ -57,7 +58,7 @@ class RedisStore:
         """
         try:
             # Any: the client's annotations unite every answer of every protocol version; the results are annotated here.
-            self._redis: Any = Redis.from_url(
+            self.client: Any = Redis.from_url(
                 url,
                 protocol=2,
                 socket_timeout=_TIMEOUT,
@@ -78,7 +79,7 @@ class RedisStore:
         self._create = self._script("create")
 
     def _script(self, name: str) -> Callable[..., Awaitable[Any]]:
-        script: Callable[..., Awaitable[Any]] = self._redis.register_script(
+        script: Callable[..., Awaitable[Any]] = self.client.register_script(
             files(__package__).joinpath(f"{name}.lua").read_text()
         )
         return script
@@ -90,7 +91,7 @@ class RedisStore:
 
     async def close(self) -> None:
         """Close all connections."""
-        await self._redis.aclose()
+        await self.client.aclose()
 
     async def revive(self) -> None:
         """Start an embedded server again that has died; for a Redis of somebody else do nothing."""
@@ -99,8 +100,8 @@ class RedisStore:
 
     async def info(self) -> dict[str, object]:
         """Return the server's INFO."""
-        with _redis_errors(self._where):
-            return dict(await self._redis.info())
+        with store_errors(self._where):
+            return dict(await self.client.info())
 
     # Plans
 
@@ -110,16 +111,16 @@ class RedisStore:
         Until then they expire. Two commands that plan for one ID at once do not mix their batches.
         """
         key = keys.upload(rollout, upload)
-        with _redis_errors(self._where):
-            async with self._redis.pipeline(transaction=False) as pipe:
+        with store_errors(self._where):
+            async with self.client.pipeline(transaction=False) as pipe:
                 pipe.hset(key, mapping=dict(blocks.items()))
                 pipe.expire(key, keys.UPLOAD)
                 await pipe.execute()
 
     async def create(self, rollout: RolloutId, upload: str, fields: Mapping[str, str | int | bytes]) -> str | None:
         """Make a rollout of an uploaded plan; return the plan hash of the one that has the ID already, else None."""
-        with _redis_errors(self._where):
-            await self._redis.zadd(keys.ROLLOUTS, {rollout: int(fields["created_us"])}, nx=True)
+        with store_errors(self._where):
+            await self.client.zadd(keys.ROLLOUTS, {rollout: int(fields["created_us"])}, nx=True)
             flat = [item for pair in fields.items() for item in pair]
             known: bytes = await self._create(
                 keys=[keys.meta(rollout), keys.plan(rollout), keys.upload(rollout, upload)], args=flat
@@ -127,27 +128,27 @@ class RedisStore:
         return known.decode() if known else None
 
     async def get(self, rollout: RolloutId) -> RolloutRecord:
-        """Return a rollout; raise StateError when there is none of that name."""
+        """Return a rollout; raise NotFoundError when there is none of that name."""
         record = await self.find(rollout)
         if record is None:
-            raise StateError(
+            raise NotFoundError(
                 f"there is no rollout {rollout!r} in {self._where}; `resyncctl rollout list` shows which there are"
             )
         return record
 
     async def find(self, rollout: RolloutId) -> RolloutRecord | None:
         """Return a rollout, or None when there is none of that name."""
-        with _redis_errors(self._where):
-            fields = await self._redis.hgetall(keys.meta(rollout))
+        with store_errors(self._where):
+            fields = await self.client.hgetall(keys.meta(rollout))
         return read_fields(rollout, fields) if fields else None
 
     async def newest(self, count: int) -> list[RolloutRecord]:
         """Return the newest rollouts, newest first."""
-        with _redis_errors(self._where):
+        with store_errors(self._where):
             names: list[RolloutId] = [
-                name.decode() for name in await self._redis.zrevrange(keys.ROLLOUTS, 0, count - 1)
+                name.decode() for name in await self.client.zrevrange(keys.ROLLOUTS, 0, count - 1)
             ]
-            async with self._redis.pipeline(transaction=False) as pipe:
+            async with self.client.pipeline(transaction=False) as pipe:
                 for name in names:
                     pipe.hgetall(keys.meta(name))
                 found = await pipe.execute()
@@ -157,8 +158,8 @@ class RedisStore:
         """Return the compressed targets of batches; raise StoreError when one is gone."""
         if not numbers:
             return []
-        with _redis_errors(self._where):
-            found: list[bytes] = await self._redis.hmget(keys.plan(rollout), [str(number) for number in numbers])
+        with store_errors(self._where):
+            found: list[bytes] = await self.client.hmget(keys.plan(rollout), [str(number) for number in numbers])
         if any(block is None for block in found):
             raise StoreError(
                 f"the targets of rollout {rollout} are gone from {self._where}: they are kept {keys.RETENTION // 86_400} days"
@@ -168,8 +169,8 @@ class RedisStore:
 
     async def outcomes(self, rollout: RolloutId, numbers: Sequence[int]) -> list[dict[bytes, bytes]]:
         """Return what is written of batches, packed, by place; a batch of which nothing is written is empty."""
-        with _redis_errors(self._where):
-            async with self._redis.pipeline(transaction=False) as pipe:
+        with store_errors(self._where):
+            async with self.client.pipeline(transaction=False) as pipe:
                 for number in numbers:
                     pipe.hgetall(keys.batch(rollout, number))
                 found: list[dict[bytes, bytes]] = await pipe.execute()
@@ -188,18 +189,18 @@ class RedisStore:
     # Leases and writes of the owner
 
     async def acquire(self, rollout: RolloutId, owner: str) -> Holder | None:
-        """Take the lease for LEASE seconds: None = it is ours, else who holds it. StateError when there is no rollout."""
-        with _redis_errors(self._where):
+        """Take the lease for LEASE seconds: None = it is ours, else who holds it. NotFoundError when there is no rollout."""
+        with store_errors(self._where):
             answer = await self._acquire(
                 keys=[keys.meta(rollout), keys.lease(rollout)], args=[owner, int(keys.LEASE * 1000)]
             )
         if answer[0] == b"missing":
-            raise StateError(f"there is no rollout {rollout!r} in {self._where}")
+            raise NotFoundError(f"there is no rollout {rollout!r} in {self._where}")
         return Holder(answer[1].decode(), max(0, answer[2]) / 1000) if answer[0] == b"held" else None
 
     async def release(self, rollout: RolloutId, owner: str) -> None:
         """Give the lease back, if it is still ours."""
-        with _redis_errors(self._where):
+        with store_errors(self._where):
             await self._release(keys=[keys.lease(rollout)], args=[owner])
 
     async def commit(self, rollout: RolloutId, owner: str, commit: Commit, *, base_us: int) -> Control:
@@ -214,7 +215,7 @@ class RedisStore:
             args.append(bytes(commit.intents.get(number, b"")))
         names = [keys.meta(rollout), keys.lease(rollout), keys.events(rollout)]
         names += [keys.batch(rollout, number) for number in numbers]
-        with _redis_errors(self._where):
+        with store_errors(self._where):
             state, detail = await self._commit(keys=names, args=args)
         if state == b"lost":
             raise LeaseLostError(
@@ -232,36 +233,36 @@ class RedisStore:
     ) -> RolloutState:
         """Change the state if it is still `expected`; return the state that it was in."""
         flat: list[str | int] = [item for pair in (fields or {"pause_reason": ""}).items() for item in pair]
-        with _redis_errors(self._where):
+        with store_errors(self._where):
             was = await self._transition(
                 keys=[keys.meta(rollout), keys.events(rollout)], args=[expected.value, new.value, *flat]
             )
         if was is None:
-            raise StateError(f"there is no rollout {rollout!r} in {self._where}")
+            raise NotFoundError(f"there is no rollout {rollout!r} in {self._where}")
         return RolloutState(was.decode())
 
     async def annotate(self, rollout: RolloutId, fields: Mapping[str, str | int]) -> None:
         """Write fields of the rollout as a whole."""
-        with _redis_errors(self._where):
-            await self._redis.hset(keys.meta(rollout), mapping=dict(fields.items()))
+        with store_errors(self._where):
+            await self.client.hset(keys.meta(rollout), mapping=dict(fields.items()))
 
     async def expire(self, rollout: RolloutId, batches: int) -> None:
         """Let everything but the report expire after RETENTION."""
-        with _redis_errors(self._where):
+        with store_errors(self._where):
             for start in range(0, batches, 1000):
-                async with self._redis.pipeline(transaction=False) as pipe:
+                async with self.client.pipeline(transaction=False) as pipe:
                     for number in range(start, min(start + 1000, batches)):
                         pipe.expire(keys.batch(rollout, number), keys.RETENTION)
                     await pipe.execute()
             for key in (keys.plan(rollout), keys.events(rollout)):
-                await self._redis.expire(key, keys.RETENTION)
+                await self.client.expire(key, keys.RETENTION)
 
     # Progress
 
     async def events(self, rollout: RolloutId, after: str, *, wait: float) -> list[ProgressEvent]:
         """Return the events after an ID ('0' = all that are kept, '$' = from now on), waiting up to `wait` seconds."""
-        with _redis_errors(self._where):
-            found = await self._redis.xread({keys.events(rollout): after}, count=100, block=max(1, int(wait * 1000)))
+        with store_errors(self._where):
+            found = await self.client.xread({keys.events(rollout): after}, count=100, block=max(1, int(wait * 1000)))
         entries: list[tuple[bytes, dict[bytes, bytes]]] = found[0][1] if found else []
         return [
             ProgressEvent(

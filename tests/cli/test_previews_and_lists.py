@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from resyncctl.cli.chart import COLUMNS, draw
+from resyncctl.cli.chart import draw
 from resyncctl.cli.doctor import judge_redis
-from resyncctl.cli.duration import format_duration, parse_duration
 from resyncctl.cli.main import hoist
 from resyncctl.config import load
+from resyncctl.duration import format_duration, parse_duration
+from resyncctl.engine.planning import CURVE
 from resyncctl.errors import InputError
 from resyncctl.rollout.planner import load_curve
 from tests.cli.command import Ear, Resyncctl
@@ -226,10 +227,10 @@ def test_durations_are_written_as_people_write_them(seconds: float, text: str) -
 
 
 def test_the_load_curve_counts_from_the_start_in_whole_seconds() -> None:
-    assert load_curve(array("q", [0, 999_999, 1_000_000, 3_500_000]), columns=COLUMNS) == (1, [2, 1, 0, 1])
-    assert load_curve(array("q", [59_999_999]), columns=COLUMNS) == (1, [0] * 59 + [1])
-    assert load_curve(array("q", [60_000_000]), columns=COLUMNS) == (2, [0] * 30 + [1])
-    assert load_curve(array("q"), columns=COLUMNS) == (1, [])
+    assert load_curve(array("q", [0, 999_999, 1_000_000, 3_500_000]), columns=CURVE) == (1, [2, 1, 0, 1])
+    assert load_curve(array("q", [59_999_999]), columns=CURVE) == (1, [0] * 59 + [1])
+    assert load_curve(array("q", [60_000_000]), columns=CURVE) == (2, [0] * 30 + [1])
+    assert load_curve(array("q"), columns=CURVE) == (1, [])
 
 
 def test_the_load_curve_has_at_most_the_asked_columns_and_loses_no_send() -> None:

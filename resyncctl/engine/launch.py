@@ -1,0 +1,183 @@
+"""From an order to a rollout that the service executes: plan, keep the plan, make the rollout, each of them once."""
+
+from __future__ import annotations
+
+import asyncio
+import multiprocessing
+from collections.abc import Mapping
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from resyncctl.engine.app import check_id, new_id, plan_csv, store_plan
+from resyncctl.engine.order import Order, read_order
+from resyncctl.engine.planning import Plan, Planner, plan_report
+from resyncctl.errors import InputError, NotFoundError, PhoneListError, StateError
+from resyncctl.inventory.phone import FIELDS, Selection, parse_phone
+from resyncctl.rollout.device import PARAMETERS
+from resyncctl.store.audit import AuditLog
+from resyncctl.store.service import ServiceStore
+from resyncctl.vendors import Catalogue
+
+if TYPE_CHECKING:
+    from resyncctl.rollout.model import Options
+    from resyncctl.store.audit import Actor
+    from resyncctl.store.records import RolloutRecord
+    from resyncctl.store.redis_store import RedisStore
+
+_HERE: Final = 500
+"""Phones that are planned at once in the event loop: 10 ms. A thread would cost more than it saves."""
+_LARGE: Final = 1_000_000
+"""Bytes of a phone file from which on it is planned in a process of its own: a thread would take the interpreter away
+from what is being sent."""
+_REJECTED: Final = 20
+"""Phones of a request that are spelled out as wrong; of more only the number is told."""
+_FIELDS: Final = frozenset({*FIELDS, *PARAMETERS})
+
+
+@dataclass(frozen=True, slots=True)
+class Launched:
+    """A rollout, and whether this call has made it."""
+
+    record: RolloutRecord
+    new: bool
+
+
+class Launcher:
+    """Plans orders and makes rollouts of them. `sources` are phone files by name."""
+
+    def __init__(self, store: RedisStore, sources: Mapping[str, Path], catalogue: Catalogue | None = None) -> None:
+        self._store = store
+        self._service = ServiceStore(store)
+        self._audit = AuditLog(store)
+        self.sources = sources
+        self._catalogue = catalogue or Catalogue.load()
+
+    async def plan(self, order: Order, *, name: str = "") -> Plan:
+        """Plan an order; the seed is the order's, else it comes from `name`, else from phones and options.
+
+        Raises InputError with all that is wrong, NotFoundError for an unknown source.
+        """
+        options, where, seed = order.options.options(), list(order.where), order.options.seed
+        if order.phones:
+            if len(order.phones) <= _HERE:
+                return _plan_inline(order, self._catalogue, name=name)
+            return await asyncio.to_thread(_plan_inline, order, self._catalogue, name=name)
+        path = self._file(order)
+        if path.exists() and path.stat().st_size >= _LARGE:
+            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+                loop = asyncio.get_running_loop()
+                return await loop.run_in_executor(pool, _plan_file, path, options, where, seed, name)
+        return await asyncio.to_thread(
+            plan_csv, path, options, where=where, seed=seed, name=name, catalogue=self._catalogue
+        )
+
+    def _file(self, order: Order) -> Path:
+        if order.phones_file:
+            return Path(order.phones_file)
+        try:
+            return self.sources[order.source]
+        except KeyError:
+            known = ", ".join(sorted(self.sources)) or "none"
+            raise NotFoundError(f"there is no source {order.source!r}; the configuration names {known}") from None
+
+    async def keep(self, order: Order) -> dict[str, object]:
+        """Plan an order and keep both for `launch_kept`; return the plan's report."""
+        plan = await self.plan(order)
+        report = plan_report(plan)
+        kept = {"order": order.model_dump(mode="json", by_alias=True, exclude_unset=True), "report": report}
+        await self._service.keep_plan(plan.hash, kept)
+        return report
+
+    async def report(self, plan_hash: str) -> dict[str, object]:
+        """Return the report of a kept plan; raises NotFoundError."""
+        return _mapping((await self._service.kept_plan(plan_hash))["report"])
+
+    async def launch(self, order: Order, actor: Actor, *, name: str = "", parent: str = "") -> Launched:
+        """Make a rollout of an order, for the service to execute. The same `name` makes one, whoever asks and however often.
+
+        Raises InputError, NotFoundError, StateError while there is a freeze.
+        """
+        if name:
+            known = await self._store.find(check_id(name))
+            if known is not None:
+                await self._serve_again(known)
+                return Launched(known, new=False)
+        return await self.launch_plan(await self.plan(order, name=name), order, actor, name=name, parent=parent)
+
+    async def launch_plan(
+        self, plan: Plan, order: Order, actor: Actor, *, name: str = "", parent: str = ""
+    ) -> Launched:
+        """Make a rollout of a plan, for the service to execute; see `launch`."""
+        await self._agree(plan, order)
+        rollout = check_id(name) if name else new_id(plan)
+        # On the list first: a crash between the two leaves a name on a list, not a rollout that nobody executes.
+        await self._service.serve(rollout)
+        record = await store_plan(self._store, rollout, plan, parent=parent, surroundings=order.options.surroundings())
+        await self._audit.record(
+            actor, "rollout.launch", rollout, {"plan_hash": plan.hash, "targets": str(plan.targets)}
+        )
+        return Launched(record, new=True)
+
+    async def _serve_again(self, record: RolloutRecord) -> None:
+        """Put a rollout that has not ended on the list; its launch may have been cut short."""
+        if not record.finished_us:
+            await self._service.serve(record.id)
+
+    async def _agree(self, plan: Plan, order: Order) -> None:
+        freeze = await self._service.frozen()
+        if freeze is not None:
+            why = f": {freeze.reason}" if freeze.reason else ""
+            raise StateError(f"all rollouts are frozen by {freeze.actor}{why}; lift the freeze first")
+        if (plan.will_reboot or plan.dangerous) and plan.dues and not order.options.yes:
+            raise InputError(f"this needs the option yes; nothing was sent. {'; '.join(plan.notices)}")
+
+    async def launch_kept(self, plan_hash: str, actor: Actor, *, name: str = "") -> Launched:
+        """Make a rollout of a kept plan. Raises NotFoundError, and StateError when its phones have changed since."""
+        order = read_order(_mapping((await self._service.kept_plan(plan_hash))["order"]))
+        if name:
+            known = await self._store.find(check_id(name))
+            if known is not None and known.plan_hash == plan_hash:
+                await self._serve_again(known)
+                return Launched(known, new=False)
+        plan = await self.plan(order)
+        if plan.hash != plan_hash:
+            raise StateError(
+                f"the phones have changed since the plan {plan_hash[:12]} was made (now {plan.hash[:12]}); plan again"
+            )
+        return await self.launch_plan(plan, order, actor, name=name)
+
+
+def _mapping(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)  # noqa: S101  (what `keep` wrote)
+    return value
+
+
+def _plan_file(path: Path, options: Options, where: list[str], seed: int | None, name: str) -> Plan:
+    """Plan a file in a process of its own."""
+    return plan_csv(path, options, where=where, seed=seed, name=name)
+
+
+def _plan_inline(order: Order, catalogue: Catalogue, *, name: str) -> Plan:
+    """Plan phones that came with their order; every one that cannot be used is reported."""
+    problems: list[str] = []
+    count = 0
+    with Planner(order.options.options(), catalogue, Selection(list(order.where))) as planner:
+        for index, values in enumerate(order.phones):
+            try:
+                planner.add(parse_phone(_known(values)), values)
+            except InputError as error:
+                count += 1
+                if count <= _REJECTED:
+                    problems.append(f"phones.{index}: {error}")
+        if count:
+            raise PhoneListError("the request", problems, count)
+        return planner.make(seed=order.options.seed, name=name)
+
+
+def _known(values: dict[str, str]) -> dict[str, str]:
+    unknown = values.keys() - _FIELDS
+    if unknown:
+        raise InputError(f"there is no field {min(unknown)!r}")
+    return values
