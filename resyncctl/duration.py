@@ -14,8 +14,8 @@ LONGEST: Final = 30 * 86_400.0
 """Seconds; longer ones are taken for mistakes."""
 
 
-def parse_duration(text: str) -> float:
-    """Return seconds; raise InputError for anything that is not a duration of at most 30 days."""
+def parse_duration(text: str, *, longest: float = LONGEST) -> float:
+    """Return seconds; raise InputError for anything that is not a duration of at most `longest` seconds (30 days)."""
     plain = text.strip().lower()
     seconds = 0.0
     if _PLAIN.match(plain):
@@ -30,8 +30,8 @@ def parse_duration(text: str) -> float:
             position = part.end()
         if not plain:
             raise InputError("an empty duration; write 90s, 5m, 1h30m or plain seconds")
-    if seconds > LONGEST:
-        raise InputError(f"{text!r} is longer than 30 days")
+    if seconds > longest:
+        raise InputError(f"{text!r} is longer than {longest / 86_400:g} days")
     return seconds
 
 

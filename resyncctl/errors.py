@@ -2,7 +2,8 @@
 
     ResyncError
     ├── InputError              bad usage or bad input: nothing was sent (exit status 2)
-    │   └── PhoneListError      rows of a phone list that cannot be used, all of them together
+    │   ├── PhoneListError      rows of a phone list that cannot be used, all of them together
+    │   └── NothingToDoError    no phone is on the list, or is selected
     ├── InfrastructureError     Redis, a socket or a disk failed us (exit status 4)
     │   ├── StoreError          Redis is unreachable or refuses to write
     │   └── TransportError      a socket cannot be opened or an address cannot be used
@@ -48,6 +49,10 @@ class PhoneListError(InputError):
             f"{source}: {self.total} {rows} cannot be used, nothing was sent: {'; '.join(self.problems)}{tail}."
             " Correct the file and run the command again."
         )
+
+
+class NothingToDoError(InputError):
+    """There is no phone to send to: the list is empty, or nothing on it is selected."""
 
 
 class InfrastructureError(ResyncError):

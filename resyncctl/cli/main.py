@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from resyncctl import __version__
-from resyncctl.cli import doctor, rollout, run, sim, vendors
+from resyncctl.cli import audit, config, doctor, hook, rollout, run, schedule, serve, sim, token, vendors
 from resyncctl.cli.state import Common, open_standard_streams, status_of
 
 _VALUED: Final = ("--config", "--redis-url", "--data-dir", "--log-level")
@@ -58,6 +58,13 @@ app.command("run", help=run.RUN_HELP)(run.run)
 app.command("plan", help=run.PLAN_HELP)(run.run)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(vendors.app, name="vendors")
+app.add_typer(schedule.app, name="schedule")
+app.add_typer(hook.app, name="hook")
+app.add_typer(config.app, name="config")
+app.add_typer(token.app, name="token")
+app.add_typer(audit.app, name="audit")
+app.command("serve")(serve.serve)
+app.command("worker")(serve.worker)
 app.command("sim")(sim.sim)
 app.command("doctor")(doctor.doctor)
 

@@ -7,25 +7,23 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from resyncctl.cli import audit
+from resyncctl.cli.options import BusyFileOption, LocalAddress, Now, Yes
 from resyncctl.cli.rows import Format, Printer
 from resyncctl.cli.run import (
-    BusyFileOption,
-    LocalAddress,
-    Now,
-    Yes,
     check_socket,
     confirm,
     execute,
     exit_status,
 )
 from resyncctl.cli.state import Common, console, emit, run_async, say
-from resyncctl.errors import InputError, StateError
-from resyncctl.rollout.model import FAILED, TargetState
+from resyncctl.errors import StateError
+from resyncctl.rollout.model import TargetState
 from resyncctl.rollout.states import Command, RolloutState
 
 if TYPE_CHECKING:
     from resyncctl.config import Settings
-    from resyncctl.engine.planning import Plan
+    from resyncctl.engine.retry import Retry
     from resyncctl.rollout.model import RolloutId
     from resyncctl.store.records import RolloutRecord
     from resyncctl.store.redis_store import RedisStore
@@ -209,6 +207,7 @@ async def _resume(common: Common, rollout: str, busy_file: str, local_address: s
             check_socket(local_address or record.surroundings.get("local_address", ""))
         if record.state is RolloutState.PAUSED:
             await command(store, record.id, Command.RESUME)
+        await audit.record(store, "rollout.resume", record.id, plan_hash=record.plan_hash)
         if alive:
             report = report_of(await store.get(record.id))
             _told(common, report, f"rollout {record.id} goes on in the process that executes it")
@@ -232,48 +231,31 @@ def retry(
     common: Common = context.obj
     settings = common.settings()
     states = _states(state)
-    plan, parent, child = run_async(lambda: _plan_retry(settings, rollout, states, now=now, name=new_id))
-    confirm(plan, yes=yes)
-    raise typer.Exit(run_async(lambda: _retry(common, settings, plan, parent, child)))
+    prepared = run_async(lambda: _prepare_retry(settings, rollout, states, now=now, name=new_id))
+    confirm(prepared.plan, yes=yes)
+    raise typer.Exit(run_async(lambda: _retry(common, settings, prepared)))
 
 
-async def _plan_retry(
+async def _prepare_retry(
     settings: Settings, rollout: str, states: frozenset[TargetState], *, now: bool, name: str
-) -> tuple[Plan, RolloutRecord, RolloutId]:
-    from resyncctl.engine.app import check_id, open_store, plan_retry
-    from resyncctl.engine.tally import is_over
-    from resyncctl.rollout.model import Action
+) -> Retry:
+    from resyncctl.engine.app import open_store
+    from resyncctl.engine.retry import prepare_retry
 
     async with open_store(settings) as store:
-        record = await _find(store, rollout)
-        if not is_over(record.state):
-            raise StateError(
-                f"rollout {record.id} is {record.state.value}; let it end, or abort it, before its failures are retried"
-            )
-        if not states:
-            states = FAILED if record.action is Action.RESYNC else FAILED - {TargetState.UNKNOWN}
-        child = check_id(name or await _free_name(store, record.id))
-        plan = await plan_retry(store, record, frozenset(states), now=now, name=child)
-        return plan, record, child
+        return await prepare_retry(store, await _find(store, rollout), states, now=now, name=name)
 
 
-async def _retry(common: Common, settings: Settings, plan: Plan, parent: RolloutRecord, child: RolloutId) -> int:
+async def _retry(common: Common, settings: Settings, prepared: Retry) -> int:
     from resyncctl.engine.app import open_store, store_plan
 
+    plan, parent, child = prepared.plan, prepared.parent, prepared.name
     async with open_store(settings) as store:
         check_socket(parent.surroundings.get("local_address", ""))
         await store_plan(store, child, plan, parent=parent.id, surroundings=parent.surroundings)
+        told = {"rollout": child, "plan_hash": plan.hash, "targets": str(plan.targets)}
+        await audit.record(store, "rollout.retry", parent.id, **told)
         return await execute(common, settings, store, child)
-
-
-async def _free_name(store: RedisStore, parent: RolloutId) -> str:
-    from resyncctl.engine.app import check_id
-
-    for number in range(1, 1000):
-        name = f"{parent[:58]}-r{number}"
-        if await store.find(check_id(name)) is None:
-            return name
-    raise InputError("a thousand retries of one rollout; name the new one with --id")
 
 
 def _steer(
@@ -288,6 +270,7 @@ def _steer(
             if wanted is Command.ABORT and record.state is RolloutState.ABORTED and not record.finished_us:
                 return record  # an abort that was interrupted: it is brought to its end
             await command(store, record.id, wanted)
+            await audit.record(store, f"rollout.{wanted.name.lower()}", record.id, plan_hash=record.plan_hash)
             return await store.get(record.id)
 
     record = run_async(main)

@@ -5,15 +5,17 @@ from __future__ import annotations
 import contextlib
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING, Final
 
 import typer
 
-from resyncctl.cli.state import INTERRUPTED, Common, console, duration, emit, run_async, say
+from resyncctl.cli import audit
+from resyncctl.cli.options import IdOption, Phones, RunWords, with_run_options
+from resyncctl.cli.state import INTERRUPTED, Common, console, emit, run_async, say
 from resyncctl.errors import InputError
-from resyncctl.rollout.model import Action, OnBusy, Options
+from resyncctl.rollout.model import Action, Options
 from resyncctl.rollout.states import Command, RolloutState
 
 if TYPE_CHECKING:
@@ -23,133 +25,28 @@ if TYPE_CHECKING:
     from resyncctl.store.records import RolloutRecord
     from resyncctl.store.redis_store import RedisStore
 
-_D = Options()
-_PACING = "Pacing"
-_SELECTION = "Phones"
-_SIP = "SIP"
-_BUSY = "Phones in a call"
 
-
-def _seconds(text: str, default: float, panel: str) -> object:
-    """Return a duration option with its default as people write it."""
-    return typer.Option(parser=duration, metavar="DUR", show_default=f"{default:g}s", help=text, rich_help_panel=panel)
-
-
-Phones = Annotated[
-    Path, typer.Argument(metavar="PHONES.csv", help="Registered phones; columns aor, contact, user_agent, …")
-]
-ActionOption = Annotated[Action, typer.Option(help="What the phones shall do.")]
-BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="Phones of one batch.", rich_help_panel=_PACING)]
-BatchInterval = Annotated[float, _seconds("From one batch to the next.", _D.batch_interval, _PACING)]
-RandomDelay = Annotated[float, _seconds("Jitter of each phone, DBID_RANDOM_DELAY.", _D.random_delay, _PACING)]
-Rate = Annotated[
-    float, typer.Option(min=0, max=1_000_000, help="Sends a second at most; 0 = unlimited.", rich_help_panel=_PACING)
-]
-MaxInFlight = Annotated[
-    int, typer.Option(min=1, max=50_000, help="Unanswered requests at most.", rich_help_panel=_PACING)
-]
-Now = Annotated[bool, typer.Option("--now", help="No batch interval and no random delay.", rich_help_panel=_PACING)]
-Attempts = Annotated[
-    int | None,
-    typer.Option(
-        min=1, max=10, help="Tries at a phone. \\[default: 3 for resync, 1 for reboot]", rich_help_panel=_PACING
-    ),
-]
-RetryDelay = Annotated[float, _seconds("Before the first retry; doubles.", _D.retry_delay, _PACING)]
-Where = Annotated[
-    list[str] | None,
-    typer.Option(metavar="FIELD=GLOB", help="Only matching phones; repeatable.", rich_help_panel=_SELECTION),
-]
-AllContacts = Annotated[
-    bool, typer.Option("--all-contacts", help="Every binding is a target, not every phone.", rich_help_panel=_SELECTION)
-]
-BusyFileOption = Annotated[
-    Path | None, typer.Option(help="File with the AORs that are in a call, one a line.", rich_help_panel=_BUSY)
-]
-ForcedDelay = Annotated[float, _seconds("Longest wait for a call to end, DBID_RESYNC_DELAY.", _D.forced_delay, _BUSY)]
-IdleFor = Annotated[float, _seconds("Wait this long after a call.", _D.idle_for, _BUSY)]
-OnBusyOption = Annotated[
-    OnBusy | None,
-    typer.Option(help="At the forced delay. \\[default: force for resync, skip for reboot]", rich_help_panel=_BUSY),
-]
-EventOption = Annotated[
-    str, typer.Option(metavar="VALUE", help="Event value instead of the vendor's.", rich_help_panel=_SIP)
-]
-LocalAddress = Annotated[str, typer.Option(metavar="IP[:PORT]", help="Send from here.", rich_help_panel=_SIP)]
-OutboundProxy = Annotated[str, typer.Option(metavar="URI", help="Send through this proxy.", rich_help_panel=_SIP)]
-From = Annotated[str, typer.Option("--from", metavar="URI", help="From URI of the NOTIFYs.", rich_help_panel=_SIP)]
-TimerT1 = Annotated[float, _seconds("First retransmission.", _D.timer_t1, _SIP)]
-Timeout = Annotated[float, _seconds("Timer F: give up waiting.", _D.timeout, _SIP)]
-IdOption = Annotated[str, typer.Option("--id", metavar="ID", help="Name of the rollout; the same plan resumes it.")]
-Seed = Annotated[int | None, typer.Option(help="Seed of the jitter.", rich_help_panel=_PACING)]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-
-
+@with_run_options
 def run(  # `run` and `plan` take the same options; which of them it is, the context tells
-    context: typer.Context,
-    phones: Phones,
-    action: ActionOption = _D.action,
-    batch_size: BatchSize = _D.batch_size,
-    batch_interval: BatchInterval = _D.batch_interval,
-    random_delay: RandomDelay = _D.random_delay,
-    rate: Rate = _D.rate,
-    max_in_flight: MaxInFlight = _D.max_in_flight,
-    now: Now = False,
-    attempts: Attempts = None,
-    retry_delay: RetryDelay = _D.retry_delay,
-    where: Where = None,
-    all_contacts: AllContacts = False,
-    busy_file: BusyFileOption = None,
-    forced_delay: ForcedDelay = _D.forced_delay,
-    idle_for: IdleFor = _D.idle_for,
-    on_busy: OnBusyOption = None,
-    event: EventOption = "",
-    local_address: LocalAddress = "",
-    outbound_proxy: OutboundProxy = "",
-    from_uri: From = "",
-    timer_t1: TimerT1 = _D.timer_t1,
-    timeout: Timeout = _D.timeout,
-    rollout: IdOption = "",
-    seed: Seed = None,
-    yes: Yes = False,
+    context: typer.Context, phones: Phones, *, options: Mapping[str, object], rollout: IdOption = ""
 ) -> None:
     """Plan for the phones of a CSV file; as `run` execute the plan, as `plan` show it."""
     common: Common = context.obj
     from resyncctl.engine.app import check_id, new_id, parse_local
 
-    reboot = action is Action.REBOOT
-    options = Options(
-        action=action,
-        batch_size=batch_size,
-        batch_interval=0.0 if now else batch_interval,
-        random_delay=0.0 if now else random_delay,
-        forced_delay=forced_delay,
-        rate=rate,
-        max_in_flight=max_in_flight,
-        attempts=attempts or (1 if reboot else 3),
-        retry_delay=retry_delay,
-        on_busy=on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE),
-        idle_for=idle_for,
-        event=event,
-        all_contacts=all_contacts,
-        outbound_proxy=outbound_proxy,
-        from_uri=from_uri,
-        timer_t1=timer_t1,
-        timeout=timeout,
-    )
-    if timer_t1 < 0.01 or timeout < timer_t1:
-        raise InputError("--timer-t1 is at least 10ms, and --timeout not shorter than it")
+    words = RunWords.of(options)
+    wanted = words.options()
     settings = common.settings()
     name = check_id(rollout) if rollout else None
-    parse_local(local_address)
-    surroundings = {"local_address": local_address, "busy_file": str(busy_file.absolute()) if busy_file else ""}
-    plan = _planned(phones, options, where=where or [], seed=seed, name=rollout)
+    parse_local(words.local_address)
+    surroundings = {"local_address": words.local_address, "busy_file": str(words.busy_file or "")}
+    plan = _planned(phones, wanted, where=words.where or [], seed=words.seed, name=rollout)
     if context.info_name == "plan":
         _show(common, plan)
         return
     known = name is not None and run_async(lambda: _exists(settings, name))
     if not known:  # a rollout that is continued was confirmed when it began
-        confirm(plan, yes=yes)
+        confirm(plan, yes=words.yes)
     raise typer.Exit(run_async(lambda: _run(common, settings, plan, name or new_id(plan), surroundings)))
 
 
@@ -248,6 +145,7 @@ async def _run(common: Common, settings: Settings, plan: Plan, name: RolloutId, 
             check_socket(surroundings["local_address"])
         record = await store_plan(store, name, plan, surroundings=surroundings)
         plan.blocks.clear()
+        await audit.record(store, "rollout.run", name, plan_hash=record.plan_hash, targets=str(record.targets))
         if record.state is RolloutState.PAUSED:
             await command(store, name, Command.RESUME)
         return await execute(common, settings, store, name)
@@ -267,7 +165,7 @@ async def execute(
 
     from resyncctl.cli.render import Progress, show_report
     from resyncctl.engine.app import Execution
-    from resyncctl.engine.sender import Left
+    from resyncctl.engine.dispatcher import Left
     from resyncctl.engine.tally import report_of
 
     record = await store.get(name)

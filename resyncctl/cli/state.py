@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from resyncctl.config import Settings
+    from resyncctl.store.audit import Actor
 
 INTERRUPTED: Final = 130
 """Exit status after Ctrl-C."""
@@ -39,8 +40,8 @@ class Common:
     log_level: str = ""
     as_json: bool = False
 
-    def settings(self) -> Settings:
-        """Return the settings; raises InputError."""
+    def settings(self, **told: str) -> Settings:
+        """Return the settings; `told` are further ones from the command line, '' = not given. Raises InputError."""
         from resyncctl.config import load
 
         return load(
@@ -49,6 +50,7 @@ class Common:
             redis_url=self.redis_url,
             data_dir=self.data_dir,
             log_level=self.log_level,
+            told={name: value for name, value in told.items() if value},
         )
 
 
@@ -60,6 +62,20 @@ def duration(value: str | float) -> float:
         return parse_duration(value)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
+
+
+def local_actor() -> Actor:
+    """Return who runs this command, for the audit log: the user that the system knows, whatever the environment says."""
+    import pwd
+    import socket
+
+    from resyncctl.store.audit import Actor
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:  # a container's user may have no name
+        user = str(os.getuid())
+    return Actor(f"{user}@{socket.gethostname()}", "local")
 
 
 def say(text: str) -> None:

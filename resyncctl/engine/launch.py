@@ -4,24 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.engine.app import check_id, new_id, plan_csv, store_plan
+from resyncctl.engine.freeze import refuse_while_frozen
 from resyncctl.engine.order import Order, read_order
 from resyncctl.engine.planning import Plan, Planner, plan_report
+from resyncctl.engine.retry import prepare_retry
 from resyncctl.errors import InputError, NotFoundError, PhoneListError, StateError
-from resyncctl.inventory.phone import FIELDS, Selection, parse_phone
+from resyncctl.inventory.extensions import select
+from resyncctl.inventory.phone import FIELDS, parse_phone
 from resyncctl.rollout.device import PARAMETERS
 from resyncctl.store.audit import AuditLog
 from resyncctl.store.service import ServiceStore
 from resyncctl.vendors import Catalogue
 
 if TYPE_CHECKING:
-    from resyncctl.rollout.model import Options
+    from resyncctl.rollout.model import Options, TargetState
     from resyncctl.store.audit import Actor
     from resyncctl.store.records import RolloutRecord
     from resyncctl.store.redis_store import RedisStore
@@ -52,7 +55,7 @@ class Launcher:
         self._service = ServiceStore(store)
         self._audit = AuditLog(store)
         self.sources = sources
-        self._catalogue = catalogue or Catalogue.load()
+        self.catalogue = catalogue or Catalogue.load()
 
     async def plan(self, order: Order, *, name: str = "") -> Plan:
         """Plan an order; the seed is the order's, else it comes from `name`, else from phones and options.
@@ -62,25 +65,36 @@ class Launcher:
         options, where, seed = order.options.options(), list(order.where), order.options.seed
         if order.phones:
             if len(order.phones) <= _HERE:
-                return _plan_inline(order, self._catalogue, name=name)
-            return await asyncio.to_thread(_plan_inline, order, self._catalogue, name=name)
+                return _plan_inline(order, self.catalogue, name=name)
+            return await asyncio.to_thread(_plan_inline, order, self.catalogue, name=name)
         path = self._file(order)
         if path.exists() and path.stat().st_size >= _LARGE:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(pool, _plan_file, path, options, where, seed, name)
+                return await loop.run_in_executor(pool, _plan_file, path, options, where, seed, name, order.extensions)
         return await asyncio.to_thread(
-            plan_csv, path, options, where=where, seed=seed, name=name, catalogue=self._catalogue
+            plan_csv,
+            path,
+            options,
+            where=where,
+            seed=seed,
+            name=name,
+            catalogue=self.catalogue,
+            extensions=order.extensions,
         )
 
     def _file(self, order: Order) -> Path:
         if order.phones_file:
             return Path(order.phones_file)
+        return self.source(order.source)
+
+    def source(self, name: str) -> Path:
+        """Return the phone file of a source; raises NotFoundError."""
         try:
-            return self.sources[order.source]
+            return self.sources[name]
         except KeyError:
             known = ", ".join(sorted(self.sources)) or "none"
-            raise NotFoundError(f"there is no source {order.source!r}; the configuration names {known}") from None
+            raise NotFoundError(f"there is no source {name[:80]!r}; the configuration names {known}") from None
 
     async def keep(self, order: Order) -> dict[str, object]:
         """Plan an order and keep both for `launch_kept`; return the plan's report."""
@@ -110,7 +124,7 @@ class Launcher:
         self, plan: Plan, order: Order, actor: Actor, *, name: str = "", parent: str = ""
     ) -> Launched:
         """Make a rollout of a plan, for the service to execute; see `launch`."""
-        await self._agree(plan, order)
+        await self._agree(plan, yes=order.options.yes)
         rollout = check_id(name) if name else new_id(plan)
         # On the list first: a crash between the two leaves a name on a list, not a rollout that nobody executes.
         await self._service.serve(rollout)
@@ -120,25 +134,52 @@ class Launcher:
         )
         return Launched(record, new=True)
 
+    async def retry(
+        self,
+        rollout: str,
+        actor: Actor,
+        *,
+        states: Collection[TargetState] = (),
+        now: bool = False,
+        yes: bool = False,
+        name: str = "",
+    ) -> Launched:
+        """Make a rollout of the targets of another one that failed, for the service to execute; see `launch`.
+
+        Raises NotFoundError, StateError while the other one is not over, InputError when it has no such target.
+        """
+        parent = await self._store.get(check_id(rollout))
+        if name and (known := await self._store.find(check_id(name))) is not None:
+            if known.parent != parent.id:
+                raise StateError(f"{name} names another rollout already; take another id")
+            await self._serve_again(known)
+            return Launched(known, new=False)
+        prepared = await prepare_retry(self._store, parent, states, now=now, name=name)
+        plan = prepared.plan
+        await self._agree(plan, yes=yes)
+        await self._service.serve(prepared.name)
+        record = await store_plan(self._store, prepared.name, plan, parent=parent.id, surroundings=parent.surroundings)
+        details = {"rollout": prepared.name, "plan_hash": plan.hash, "targets": str(plan.targets)}
+        await self._audit.record(actor, "rollout.retry", parent.id, details)
+        return Launched(record, new=True)
+
     async def _serve_again(self, record: RolloutRecord) -> None:
         """Put a rollout that has not ended on the list; its launch may have been cut short."""
         if not record.finished_us:
             await self._service.serve(record.id)
 
-    async def _agree(self, plan: Plan, order: Order) -> None:
-        freeze = await self._service.frozen()
-        if freeze is not None:
-            why = f": {freeze.reason}" if freeze.reason else ""
-            raise StateError(f"all rollouts are frozen by {freeze.actor}{why}; lift the freeze first")
-        if (plan.will_reboot or plan.dangerous) and plan.dues and not order.options.yes:
-            raise InputError(f"this needs the option yes; nothing was sent. {'; '.join(plan.notices)}")
+    async def _agree(self, plan: Plan, *, yes: bool) -> None:
+        await refuse_while_frozen(self._service)
+        _check_yes(plan, yes=yes)
 
     async def launch_kept(self, plan_hash: str, actor: Actor, *, name: str = "") -> Launched:
         """Make a rollout of a kept plan. Raises NotFoundError, and StateError when its phones have changed since."""
         order = read_order(_mapping((await self._service.kept_plan(plan_hash))["order"]))
         if name:
             known = await self._store.find(check_id(name))
-            if known is not None and known.plan_hash == plan_hash:
+            if known is not None and known.plan_hash != plan_hash:
+                raise StateError(f"{name} names a rollout with another plan ({known.plan_hash[:12]}); take another id")
+            if known is not None:
                 await self._serve_again(known)
                 return Launched(known, new=False)
         plan = await self.plan(order)
@@ -149,21 +190,33 @@ class Launcher:
         return await self.launch_plan(plan, order, actor, name=name)
 
 
+def check_agreed(plan: Plan, order: Order) -> None:
+    """Raise InputError when a plan does what its order has to agree to."""
+    _check_yes(plan, yes=order.options.yes)
+
+
+def _check_yes(plan: Plan, *, yes: bool) -> None:
+    if (plan.will_reboot or plan.dangerous) and plan.dues and not yes:
+        raise InputError(f"this needs the option yes; nothing was sent. {'; '.join(plan.notices)}")
+
+
 def _mapping(value: object) -> dict[str, object]:
     assert isinstance(value, dict)  # noqa: S101  (what `keep` wrote)
     return value
 
 
-def _plan_file(path: Path, options: Options, where: list[str], seed: int | None, name: str) -> Plan:
+def _plan_file(
+    path: Path, options: Options, where: list[str], seed: int | None, name: str, extensions: tuple[str, ...]
+) -> Plan:
     """Plan a file in a process of its own."""
-    return plan_csv(path, options, where=where, seed=seed, name=name)
+    return plan_csv(path, options, where=where, seed=seed, name=name, extensions=extensions)
 
 
 def _plan_inline(order: Order, catalogue: Catalogue, *, name: str) -> Plan:
     """Plan phones that came with their order; every one that cannot be used is reported."""
     problems: list[str] = []
     count = 0
-    with Planner(order.options.options(), catalogue, Selection(list(order.where))) as planner:
+    with Planner(order.options.options(), catalogue, select(list(order.where), order.extensions)) as planner:
         for index, values in enumerate(order.phones):
             try:
                 planner.add(parse_phone(_known(values)), values)

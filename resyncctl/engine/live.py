@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from resyncctl.inventory.phone import credentials_of, line_key, parse_path
@@ -20,6 +21,21 @@ DEFAULT_PORT: Final = 5060
 """RFC 3261 19.1.2, UDP and TCP."""
 
 
+class Share:
+    """A batch that this worker has: how many of its targets have no outcome yet, and how many are on the wire."""
+
+    __slots__ = ("closing", "ended", "flying", "left", "number")
+
+    def __init__(self, number: int, ended: asyncio.Future[bool]) -> None:
+        self.number = number
+        self.left = 0
+        self.flying = 0
+        self.closing = False
+        """Its verdict is on its way to Redis."""
+        self.ended = ended
+        """True when it is done or given back, False when it was lost."""
+
+
 class Live:
     """One target from the time its batch is opened to its outcome. Slotted and mutable: there are thousands at a time.
 
@@ -29,15 +45,16 @@ class Live:
     __slots__ = (
         "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
         "extra", "forced_at", "forced_delay", "host", "idle_from", "place", "planned_at", "port", "reboots", "request_uri",
-        "sent_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via", "wanted_at",
+        "sent_at", "share", "slot_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via", "wanted_at",
     )  # fmt: skip
 
     method = "NOTIFY"
 
     def __init__(
-        self, target: Target, batch: int, place: int, *, trigger: Trigger, proxy: str, forced_delay: float
+        self, target: Target, share: Share, place: int, *, trigger: Trigger, proxy: str, forced_delay: float
     ) -> None:
-        self.batch = batch
+        self.share = share
+        self.batch = share.number
         self.place = place
         self.due_us = target.due_us
         self.ticket = 0
@@ -47,6 +64,8 @@ class Live:
         """When a retry or a released phone wants to be sent to; below zero: by the plan."""
         self.planned_at = 0.0
         self.sent_at = 0.0
+        self.slot_at = 0.0
+        """When it may leave: given with its intent."""
         self.deferred = False
         self.busy_counted = False
         self.forced_at = 0.0

@@ -7,7 +7,7 @@ impossible value is an error that names its field.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Any, Final, Self
+from typing import Annotated, Final, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
@@ -38,6 +38,24 @@ Duration = Annotated[
     PlainSerializer(float),
 ]
 """Seconds; read from `90s`, `5m`, `1h30m` or a number."""
+
+
+def _conditions(value: object) -> object:
+    if isinstance(value, Mapping):
+        pairs = [
+            (field, glob) for field, globs in value.items() for glob in (globs if isinstance(globs, list) else [globs])
+        ]
+        if not all(isinstance(glob, str) for _, glob in pairs):
+            raise ValueError("a field has a glob, or a list of globs")
+        return tuple(f"{field}={glob}" for field, glob in pairs)
+    return tuple(value) if isinstance(value, list) else value
+
+
+Conditions = Annotated[
+    tuple[str, ...],
+    BeforeValidator(_conditions, json_schema_input_type=tuple[str, ...] | dict[str, str | tuple[str, ...]]),
+]
+"""`FIELD=GLOB` conditions; in JSON also an object of fields to a glob or a list of globs."""
 
 
 class RunOptions(BaseModel):
@@ -119,17 +137,12 @@ class Order(BaseModel):
     """A source of the configuration."""
     phones_file: str = ""
     """A CSV file on the machine of the service."""
-    where: tuple[str, ...] = ()
-    """`FIELD=GLOB` conditions; in JSON also an object of fields to a glob or a list of globs."""
+    where: Conditions = ()
+    extensions: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=256)], ...], Field(max_length=MAX_INLINE)
+    ] = ()
+    """Users or AORs: only phones whose AOR, AOR's user or contact's user is one of them; () = all."""
     options: RunOptions = RunOptions()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _where_as_object(cls, values: Any) -> Any:
-        if isinstance(values, Mapping) and isinstance(values.get("where"), Mapping):
-            pairs = [(field, glob) for field, globs in values["where"].items() for glob in _each(globs)]
-            return {**values, "where": [f"{field}={glob}" for field, glob in pairs]}
-        return values
 
     @model_validator(mode="after")
     def _fitting(self) -> Self:
@@ -140,10 +153,6 @@ class Order(BaseModel):
         except InputError as error:
             raise ValueError(str(error).replace("--where", "where")) from error
         return self
-
-
-def _each(value: object) -> list[object]:
-    return value if isinstance(value, list) else [value]
 
 
 def read_order(values: Mapping[str, object]) -> Order:

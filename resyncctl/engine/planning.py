@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType, Self
 
-from resyncctl.errors import InputError, SipError
+from resyncctl.errors import InputError, NothingToDoError, SipError
 from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
 from resyncctl.rollout.device import FromSip, group_bindings, key_of
 from resyncctl.rollout.model import Action, Options, Reason, Target
@@ -187,7 +187,7 @@ class Planner:
     def make(self, *, seed: int | None = None, name: str = "") -> Plan:
         """Make the plan. The seed is `seed`, else derived from `name` (the rollout's ID), else from targets and options."""
         if not self._ends:
-            raise InputError(
+            raise NothingToDoError(
                 "no phone is left after --where; nothing to do" if self._counts.not_selected else "no phones"
             )
         options = self._options

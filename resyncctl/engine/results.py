@@ -40,16 +40,20 @@ async def results(
     store: RedisStore, record: RolloutRecord, states: Collection[TargetState] = ()
 ) -> AsyncIterator[tuple[Target, TargetState, Row]]:
     """Yield the targets in order of their batches, of the given states only (none given = all)."""
-    order = sorted(range(len(record.index.sizes)), key=lambda number: (record.index.first_dues[number] < 0, number))
-    async for _, block, fields in store.pages(record.id, order):
+    async for _, block, fields in store.pages(record.id, order_of(record)):
         outcomes = unpack_batch(fields)
         for place, target in enumerate(decode_block(block)):
-            outcome = _settled(target, outcomes.get(place), record)
+            outcome = settled(target, outcomes.get(place), record)
             if not states or outcome.state in states:
-                yield target, outcome.state, _row(target, outcome, record)
+                yield target, outcome.state, row_of(target, outcome, record)
 
 
-def _settled(target: Target, outcome: Outcome | None, record: RolloutRecord) -> Outcome:
+def order_of(record: RolloutRecord) -> list[int]:
+    """Return the batches in the order in which results are listed: those that are sent to, then those that are skipped."""
+    return sorted(range(len(record.index.sizes)), key=lambda number: (record.index.first_dues[number] < 0, number))
+
+
+def settled(target: Target, outcome: Outcome | None, record: RolloutRecord) -> Outcome:
     """Return what became of a target, the end of its rollout included."""
     if target.skip:
         return Outcome(TargetState.SKIPPED, target.skip)
@@ -60,7 +64,8 @@ def _settled(target: Target, outcome: Outcome | None, record: RolloutRecord) -> 
     return outcome
 
 
-def _row(target: Target, outcome: Outcome, record: RolloutRecord) -> Row:
+def row_of(target: Target, outcome: Outcome, record: RolloutRecord) -> Row:
+    """Return a target as people and scripts see it."""
     started = record.started_us
     planned = started + outcome.planned_us if outcome.planned_us else _planned(target, record)
     sent = started + outcome.sent_us if outcome.sent_us else 0

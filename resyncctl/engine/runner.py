@@ -1,18 +1,22 @@
-"""Execute what the service has to execute: every rollout on its list, each in one process at a time."""
+"""A process of the service that executes rollouts: it works on batches of its pool, and dispatches what nobody dispatches."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 import os
-import secrets
 import socket
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
-from resyncctl.clock import now_us
-from resyncctl.engine.app import Execution
+from resyncctl.clock import monotonic, now_us
+from resyncctl.engine.app import make_senders, new_owner, spare_the_collector
+from resyncctl.engine.dispatcher import Dispatcher, Left
 from resyncctl.engine.tally import is_over
-from resyncctl.errors import ResyncError, StateError, StoreError
+from resyncctl.engine.worker import MOST, Worker
+from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreError
+from resyncctl.store.queue_broker import BatchBroker
+from resyncctl.store.queue_redis import BatchQueue
 from resyncctl.store.service import ServiceStore, WorkerRecord
 
 if TYPE_CHECKING:
@@ -26,80 +30,129 @@ LOOK: Final = 0.5
 """Seconds between two looks at the list; whoever puts a rollout on it in this process wakes us at once."""
 ANNOUNCE: Final = 3.0
 """Seconds between two signs of life."""
+PATIENCE: Final = 3.5
+"""Seconds that what is on the wire may take to be answered when the process ends; then it is handed over unanswered."""
+LEASE: Final = 6.0
+"""Seconds after which the deliveries of a dead worker are taken by another."""
 
 
 class Runner:
     """Executes served rollouts in this process until it is told to stop. One use."""
 
-    def __init__(self, store: RedisStore, settings: Settings, log: FilteringBoundLogger, *, pool: str = "") -> None:
-        self.name = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+    def __init__(self, store: RedisStore, settings: Settings, log: FilteringBoundLogger) -> None:
+        self.name = new_owner()
+        self.pool = settings.pool
         self._store = store
         self._service = ServiceStore(store)
-        self._settings = settings
         self._log = log
-        self._pool = pool
         self._started_us = now_us()
-        self._running: dict[RolloutId, asyncio.Task[None]] = {}
+        self._dispatching: dict[RolloutId, asyncio.Task[None]] = {}
+        self._dispatchers: dict[RolloutId, Dispatcher] = {}
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._stop = asyncio.Event()
+        self._announced_at = float("-inf")
+        self._ahead_us = 0
+        self._worker = Worker(store, make_senders(store, log, wall=self._wall), log, name=self.name)
+        broker = BatchBroker(store.pool(), pools=[self.pool], consumer=self.name, log=log, lease=LEASE)
+        self._queue = BatchQueue(broker)
+
+    def _wall(self) -> int:
+        """Return the time of day by Redis's clock: all machines pace by one."""
+        return now_us() + self._ahead_us
 
     @property
     def rollouts(self) -> tuple[RolloutId, ...]:
-        """The rollouts that are executed here now."""
-        return tuple(self._running)
+        """The rollouts that are worked on or dispatched here now."""
+        return tuple(sorted({*self._worker.rollouts, *self._dispatching}))
 
     def wake(self) -> None:
-        """Look at the list at once."""
+        """Look at the list, and at what is dispatched here, at once."""
         self._wake.set()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.wake()
 
     def stop(self) -> None:
-        """Hand back what is executed here, and let `run` come back."""
-        self._stopping = True
+        """Hand over what is executed here, and let `run` come back within PATIENCE seconds or little more."""
+        self._stop.set()
         self._wake.set()
 
     async def run(self) -> None:
-        """Execute until `stop`. A Redis that is away is waited for."""
-        announced_at = float("-inf")
-        loop = asyncio.get_running_loop()
+        """Execute until `stop`. A Redis that is away is waited for. Raises StoreError when it is away at the start."""
+        self._ahead_us = await self._store.ahead_us()
+        await self._queue.start()
+        spare_the_collector()
+        working = asyncio.create_task(
+            self._queue.work(self._worker.handle, concurrency=MOST, room=self._worker.room, stop=self._stop)
+        )
         try:
-            while not self._stopping:
+            while not self._stop.is_set():
                 try:
-                    for name in await self._service.served():
-                        if name not in self._running:
-                            self._running[name] = asyncio.create_task(self._execute(name))
-                    if loop.time() - announced_at >= ANNOUNCE:
-                        announced_at = loop.time()
-                        await self._service.announce(self._record())
+                    await self._look()
                 except StoreError as error:
                     self._log.warning("redis_lost", error=str(error))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(LOOK):
                         await self._wake.wait()
                 self._wake.clear()
+                if working.done():
+                    working.result()
         finally:
-            await self._drain()
+            await self._leave(working)
 
-    async def _execute(self, name: RolloutId) -> None:
+    async def _look(self) -> None:
+        for name in await self._service.served():
+            if name not in self._dispatching and await self._is_ours(name):
+                task = self._dispatching[name] = asyncio.create_task(self._dispatch(name))
+                task.add_done_callback(partial(self._forget, name))
+        now = monotonic()
+        if now - self._announced_at >= ANNOUNCE:
+            self._announced_at = now
+            self._ahead_us = await self._store.ahead_us()
+            host, pid = socket.gethostname(), os.getpid()
+            record = WorkerRecord(self.name, host, pid, self.pool, self._started_us, now_us(), self.rollouts)
+            await self._service.announce(record)
+
+    async def _is_ours(self, name: RolloutId) -> bool:
+        """Try to get the lease; another process may have it, or the rollout may not be stored yet."""
         try:
-            record = await self._store.find(name)
-            if record is not None and not (is_over(record.state) and record.finished_us):
-                _, record = await Execution(self._store, self._settings, name).run()
-            if record is not None and is_over(record.state):
-                await self._service.serve_no_more(name)
-        except StateError:
-            pass  # another process has it; we look again
-        except ResyncError as error:
-            self._log.warning("rollout_failed", rollout=name, error=str(error))
-        finally:
-            del self._running[name]
+            return await self._store.acquire(name, self.name) is None
+        except NotFoundError:
+            return False
 
-    async def _drain(self) -> None:
-        for task in self._running.values():
+    def _forget(self, name: RolloutId, _: asyncio.Task[None]) -> None:
+        self._dispatching.pop(name, None)
+        self._dispatchers.pop(name, None)
+
+    async def _dispatch(self, name: RolloutId) -> None:
+        try:
+            record = await self._store.get(name)
+            left = Left.ENDED
+            if not (is_over(record.state) and record.finished_us):
+                dispatcher = self._dispatchers[name] = Dispatcher(
+                    record, self.name, self._store, self._queue, self._log, wall=self._wall
+                )
+                if self._stop.is_set():
+                    dispatcher.leave(Left.HANDED_OVER)
+                left = await dispatcher.run()
+            if left is Left.ENDED:
+                await self._service.serve_no_more(name)
+        except LeaseLostError as error:
+            self._log.warning("lease_lost", rollout=name, error=str(error))
+        except ResyncError as error:
+            self._log.error("dispatcher_failed", rollout=name, error=str(error))
+        finally:
+            with contextlib.suppress(StoreError):
+                await self._store.release(name, self.name)
+
+    async def _leave(self, working: asyncio.Task[None]) -> None:
+        self._stop.set()
+        for dispatcher in self._dispatchers.values():
+            dispatcher.leave(Left.HANDED_OVER)
+        await self._worker.drain(patience=PATIENCE)
+        await asyncio.wait([working, *self._dispatching.values()], timeout=1.0)
+        for task in (working, *self._dispatching.values()):
             task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await asyncio.gather(working, *self._dispatching.values(), return_exceptions=True)
         with contextlib.suppress(StoreError):
             await self._service.leave(self.name)
-
-    def _record(self) -> WorkerRecord:
-        host, pid = socket.gethostname(), os.getpid()
-        return WorkerRecord(self.name, host, pid, self._pool, self._started_us, now_us(), self.rollouts)
+            await self._queue.stop()

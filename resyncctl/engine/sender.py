@@ -1,8 +1,8 @@
-"""Execute a rollout: send by the plan, write intents and outcomes, wait for busy phones, obey the operator.
+"""Send to the phones of the batches that this worker has: by the plan, intents first, retries and phones in a call included.
 
-One task talks to Redis (`_keep_books`): outcomes first, then the intents of the next slice, in one commit. Only what has its
-intent in Redis is sent (`_pump`), at its own time, from timers and results: no task per phone. Phones in a call are the
-business of `deferrals`, times that of `timeline`.
+One task talks to Redis (`run`): outcomes first, then the intents of the next slice, in one commit. Only what has its intent
+in Redis is sent (`_pump`), at its own time, from timers and results: no task per phone. Phones in a call are the business of
+`deferrals`, times that of `timeline`, which batches there are that of the dispatcher.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ import asyncio
 import contextlib
 import json
 from collections import deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
 from resyncctl.engine.deferrals import Deferrals
 from resyncctl.engine.journal import SENDING, Journal, obey_cancellation
-from resyncctl.engine.live import DEFAULT_PORT, NOWHERE, Live, Templates
+from resyncctl.engine.live import DEFAULT_PORT, NOWHERE, Live, Share, Templates
 from resyncctl.engine.tally import Tally
 from resyncctl.engine.timeline import Timeline
 from resyncctl.errors import StoreError, TransportError
 from resyncctl.rollout import attempts
 from resyncctl.rollout.model import TERMINAL, Action, Outcome, Reason, Target, TargetState
-from resyncctl.rollout.pacing import Jitter, Limiter
-from resyncctl.rollout.states import Command, PauseReason, RolloutState, move
+from resyncctl.rollout.pacing import SLACK, Jitter, spacing_us
+from resyncctl.rollout.states import RolloutState
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address
-from resyncctl.store.codec import decode_block, pack_fields
+from resyncctl.store.codec import decode_block, pack_fields, unpack_batch
 from resyncctl.store.codec import record as entry
 from resyncctl.store.keys import LEASE
+from resyncctl.store.records import Claimed, Verdict
 from resyncctl.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from resyncctl.inventory.busy import BusySource
-    from resyncctl.store.records import Control, RolloutRecord
+    from resyncctl.store.records import Claim, Control, RolloutRecord
     from resyncctl.store.redis_store import RedisStore
     from resyncctl.transport.link import Network
     from resyncctl.transport.resolver import Resolver
@@ -55,11 +55,13 @@ FLUSH: Final = 0.1
 """Seconds that an outcome may wait for others before it is written."""
 HEARTBEAT: Final = 0.25
 """Seconds between commits when there is nothing to write: renews the lease, learns what the operator wants."""
-START_LEAD: Final = 0.1
-"""Seconds from the start to offset zero of the plan."""
 FENCE: Final = 0.8 * LEASE
-"""Seconds after the last commit began that nothing more is sent: somebody else may have the rollout by the time the lease ends,
+"""Seconds after the last commit began that nothing more is sent: somebody else may have our batches by the time the lease ends,
 and a process that was stopped for so long does not know it yet."""
+CLAIMING: Final = 4
+"""Batches that are being taken at once, at most."""
+MOST_DEATHS: Final = 5
+"""Workers that may die with a batch before it is given up."""
 
 _REASONS: Final = {
     Ending.ANSWERED: Reason.RESPONSE,
@@ -71,18 +73,6 @@ _REASONS: Final = {
     Ending.CREDENTIALS_REFUSED: Reason.CREDENTIALS_REFUSED,
     Ending.UNANSWERABLE: Reason.UNANSWERABLE,
 }
-
-
-_NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
-
-
-class Left(Enum):
-    """How `execute` came back."""
-
-    ENDED = auto()
-    """The rollout is finished or aborted."""
-    PAUSED = auto()
-    """It was asked to leave; the rollout is paused and everything is written."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,194 +88,212 @@ class Surroundings:
     busy: BusySource | None = None
     clock: Callable[[], float] = monotonic
     wall: Callable[[], int] = now_us
-    on_progress: Callable[[RolloutState, dict[str, object]], None] | None = None
+    on_progress: Callable[[RolloutState, Mapping[str, object]], None] | None = None
+    """Called with the report of all workers together."""
 
 
 class Sender:
-    """Executes one rollout whose lease `owner` holds. One use."""
+    """Sends for one rollout as `worker`, a name that nobody else has. One use.
 
-    def __init__(self, record: RolloutRecord, owner: str, around: Surroundings) -> None:
+    `run` works until `leave`; `adopt` hands it a batch. `on_room` is called when another batch may be taken again.
+    """
+
+    def __init__(
+        self, record: RolloutRecord, worker: str, around: Surroundings, *, on_room: Callable[[], None] | None = None
+    ) -> None:
+        options = record.options
         self._record = record
-        self._options = record.options
-        self._owner = owner
+        self._options = options
+        self._worker = worker
         self._around = around
+        self._on_room = on_room
         self._clock = around.clock
         self._log = around.log.bind(rollout=record.id)
         self._state = record.state
-        self._journal = Journal(around.store, record.id, owner, clock=around.clock)
-        self._backlog = Backlog(around.store, record, self._admit)
-        self._tally = Tally(record.targets, record.skipped)
+        self._spacing_us = spacing_us(options.rate)
+        self._journal = Journal(around.store, record.id, worker, spacing_us=self._spacing_us, clock=around.clock)
+        self._backlog = Backlog()
+        self._tally = Tally()
         self._time = Timeline(clock=around.clock, wall=around.wall, started_us=record.started_us)
+        self._time.base = self._time.at(record.base_us)
         self._wake = asyncio.Event()
         self._deferrals = Deferrals(
             around.busy,
-            record.options,
+            options,
             tally=self._tally,
             backlog=self._backlog,
             time=self._time,
             note=lambda live, state, reason: self._note(live, state, reason, 0, planned_at=live.planned_at),
             on_change=self._wake.set,
         )
-        self._limiter = Limiter(record.options.rate)
         self._jitter = Jitter(record.seed)
-        self._templates = Templates(record.options, around.user_agent)
+        self._templates = Templates(options, around.user_agent)
         self._endpoint = Endpoint(
             around.network,
             local=around.local,
-            timers=Timers(t1=record.options.timer_t1, timeout=record.options.timeout),
+            timers=Timers(t1=options.timer_t1, timeout=options.timeout),
             on_result=self._finished,
             clock=around.clock,
         )
+        self._shares: dict[int, Share] = {}
+        self._claiming = 0
         self._ready: deque[Live] = deque()
         self._in_flight = 0
+        self._in_flight_told = 0
+        self._limit = options.max_in_flight
+        self._alone = True
+        self._quiet_until = float("-inf")
+        self._retries_elsewhere = 0
         self._last_end_at = 0.0
         self._pump_timer: asyncio.TimerHandle | None = None
         self._blocked = True  # nothing is sent before the first commit has succeeded
         self._leaving = False
         self._committed_at = float("-inf")
         self._fence_at = float("-inf")
-        self._reported: dict[str, object] = {}
-        most = record.options.max_in_flight
-        self._low_water = most - min(SLICE, max(1, most // 2))  # then there is room for another slice
-        rate = record.options.rate
-        self._slice = SLICE if not rate else max(1, min(SLICE, int(rate * SLICE_SECONDS)))
+        self._reported = ""
+        self._slice = SLICE if not options.rate else max(1, min(SLICE, int(options.rate * SLICE_SECONDS)))
+
+    # What the worker asks of it
 
     def leave(self) -> None:
-        """Pause the rollout and come back once what is on the wire has been answered."""
+        """Send nothing more, give back every batch once what is on the wire of it has been answered, and end."""
         self._leaving = True
+        self._blocked = True
         self._wake.set()
 
     @property
-    def in_flight(self) -> int:
-        """Requests that wait for an answer."""
-        return self._in_flight
+    def idle(self) -> bool:
+        """True when it has no batch."""
+        return not self._shares and not self._claiming
 
-    async def execute(self) -> Left:
-        """Send until the rollout ends or `leave` was asked for. Raises LeaseLostError, StoreError, TransportError."""
+    @property
+    def full(self) -> bool:
+        """True when another batch can wait."""
+        return self._claiming >= CLAIMING or self._backlog.full(self._time.base, now=self._clock())
+
+    @property
+    def _stopped(self) -> bool:
+        """True when batches are given back: we leave, or the rollout is over."""
+        return self._leaving or self._state not in _WAITING
+
+    async def run(self) -> None:
+        """Work until `leave`. Raises LeaseLostError, StoreError, TransportError; batches that are left then were lost."""
         try:
-            await self._begin()
+            if self._around.local[0]:  # a socket that cannot be opened ends this before anything is sent
+                self._endpoint.link_for((self._around.local[0], DEFAULT_PORT))
             async with contextlib.AsyncExitStack() as stack:
                 if self._around.busy is not None:
                     follower = asyncio.create_task(self._around.busy.follow())
                     stack.push_async_callback(_cancel, follower)
-                return await self._keep_books()
+                await self._keep_books()
         finally:
-            self._blocked = True
+            self._blocked = self._leaving = True
             if self._pump_timer is not None:
                 self._pump_timer.cancel()
             self._deferrals.close()
             self._endpoint.close()
+            for share in self._shares.values():
+                if not share.ended.done():
+                    share.ended.set_result(False)
 
-    # Start and take-over
+    async def adopt(self, number: int) -> bool:
+        """Take a batch and work on it; return once it is done or given back, or nothing is to be done for it.
 
-    async def _begin(self) -> None:
-        if self._around.local[0]:  # a socket that cannot be opened ends this before anything is sent
-            self._endpoint.link_for((self._around.local[0], DEFAULT_PORT))
-        if self._state in _NOT_BEGUN:
-            now = self._time.now()
-            self._time.started_us = self._time.wall(now)
-            self._time.base = now + START_LEAD
-            await self._start()
-            return
-        await self._take_over()
-        # Lost time shifts what remains by its own length, however it was lost.
-        record = self._record
-        lost = max(0, self._time.wall(self._time.now()) - max(record.seen_us, record.started_us)) / 1_000_000
-        self._time.base = self._time.at(record.base_us) + lost
-        self._log.info("rollout_taken_over", lost_seconds=round(lost, 3), terminal=self._tally.terminal)
+        False: it could not be taken, or was lost; it has to be offered again. Raises StoreError.
+        """
+        if self._leaving:
+            return False
+        if number in self._shares:
+            return True
+        self._claiming += 1
+        try:
+            claim = await self._around.store.claim(self._record.id, self._worker, number)
+            if claim.claimed is not Claimed.OK:
+                return True
+            share = self._shares[number] = Share(number, asyncio.get_running_loop().create_future())
+            self._open(share, claim)
+        finally:
+            self._claiming -= 1
+            self._tell_room()
+        return await share.ended
 
-    async def _start(self) -> None:
-        if self._state is RolloutState.PLANNED:
-            await self._move(Command.SCHEDULE, {})
-        if self._state is RolloutState.SCHEDULED:
-            started_us = self._time.started_us
-            times: dict[str, str | int] = {
-                "started_us": started_us,
-                "seen_us": started_us,
-                "base_us": self._time.base_us(),
-            }
-            await self._move(Command.START, times)
+    def _tell_room(self) -> None:
+        if self._on_room is not None and not self.full:
+            self._on_room()
 
-    async def _take_over(self) -> None:
-        """Count what is written, and settle what a crash left open (design 3.4)."""
-        finished: set[int] = set()
-        self._tally.continue_from(self._record.report)
-        async for number, outcomes in self._backlog.scan():
-            ended = 0
-            never_again = await self._never_again(number, outcomes)
-            for place, outcome in outcomes.items():
-                self._count_times(outcome)
-                if outcome.state in TERMINAL:
-                    self._tally.end(outcome)
-                    ended += 1
-                elif place in never_again:
-                    # Perhaps it left, perhaps not: a reboot is never sent on suspicion.
-                    self._journal.note(number, place, self._packed(outcome, TargetState.UNKNOWN, Reason.CRASH))
-                    self._tally.ended(TargetState.UNKNOWN, Reason.CRASH, 0)
-                    ended += 1
-            if ended == self._record.index.sizes[number]:
-                finished.add(number)
-        self._backlog.leave_out(finished)
+    def _open(self, share: Share, claim: Claim) -> None:
+        """Make the targets of a batch live, and settle what a crash left open (design 3.4)."""
+        known = unpack_batch(claim.outcomes)
+        poisonous = claim.deaths > MOST_DEATHS
+        over = claim.state is RolloutState.ABORTED or self._state is RolloutState.ABORTED
+        planned = []
+        share.left = 1  # not done before all of them have been looked at
+        for place, target in enumerate(decode_block(claim.block)):
+            outcome = known.get(place)
+            if outcome is not None and outcome.state in TERMINAL:
+                continue
+            live = self._live(target, share, place)
+            share.left += 1
+            if outcome is not None:
+                live.attempts = outcome.attempts
+                live.planned_at = self._time.at(self._time.started_us + outcome.planned_us)
+                live.sent_at = self._time.at(self._time.started_us + outcome.sent_us) if outcome.sent_us else 0.0
+            if outcome is not None and outcome.state is TargetState.SENDING and (over or self._never_again(live)):
+                # Perhaps it left, perhaps not: a reboot is never sent on suspicion.
+                self._give_up(live, Reason.CRASH)
+            elif over:
+                continue
+            elif poisonous:
+                self._give_up(live, Reason.POISON)
+            elif self._resume(live, outcome):
+                planned.append(live)
+        self._backlog.add(planned)
+        share.left -= 1
+        if over or self._leaving or not share.left:
+            self._close(share)
+        self._wake.set()
 
-    async def _never_again(self, batch: int, outcomes: dict[int, Outcome]) -> Collection[int]:
-        """Return the places of a batch that were perhaps sent to and are not sent to again: where the phone reboots by it."""
-        ambiguous = [place for place, outcome in outcomes.items() if outcome.state is TargetState.SENDING]
-        if not ambiguous or self._options.action is Action.REBOOT or self._state is RolloutState.ABORTED:
-            return ambiguous
-        [block] = await self._around.store.blocks(self._record.id, [batch])
-        targets = decode_block(block)
-        return [place for place in ambiguous if targets[place].reboots == "yes"]
-
-    def _count_times(self, outcome: Outcome) -> None:
-        if outcome.sent_us:
-            sent = self._time.started_us + outcome.sent_us
-            self._tally.first_sent_us = min(self._tally.first_sent_us or sent, sent)
-            self._tally.last_outcome_us = max(self._tally.last_outcome_us, sent + outcome.rtt_us)
-
-    def _packed(self, outcome: Outcome, state: TargetState, reason: Reason) -> bytes:
-        return pack_fields(state, reason, 0, outcome.attempts, outcome.planned_us, outcome.sent_us, outcome.rtt_us)
-
-    def _admit(self, target: Target, batch: int, place: int, known: Outcome | None) -> Live | None:
-        """Make a target of an opened batch live; None when nothing is left to do for it by the plan."""
-        if known is not None:
-            if known.state in TERMINAL:
-                return None
-            if known.state is TargetState.SENDING and (
-                self._options.action is Action.REBOOT or target.reboots == "yes"
-            ):
-                return None  # settled by _take_over
-        live = Live(
+    def _live(self, target: Target, share: Share, place: int) -> Live:
+        return Live(
             target,
-            batch,
+            share,
             place,
             trigger=self._record.triggers[target.trigger],
             proxy=self._options.outbound_proxy,
             forced_delay=self._options.forced_delay,
         )
-        if known is None or (known.attempts == 0 and known.state is TargetState.PLANNED):
-            return live
-        live.planned_at = self._time.at(self._time.started_us + known.planned_us)
+
+    def _never_again(self, live: Live) -> bool:
+        return self._options.action is Action.REBOOT or live.reboots
+
+    def _give_up(self, live: Live, reason: Reason) -> None:
+        self._tally.ended(TargetState.UNKNOWN, reason, 0)
+        self._note(live, TargetState.UNKNOWN, reason, 0, planned_at=live.planned_at)
+
+    def _resume(self, live: Live, outcome: Outcome | None) -> bool:
+        """Go on where another worker stopped; True when the target is still to be sent to by the plan."""
+        live.sent_at = 0.0
+        if outcome is None or (outcome.attempts == 0 and outcome.state is TargetState.PLANNED):
+            return True
         # What a crash interrupted is sent again, as the same attempt.
-        live.attempts = known.attempts - (known.state is TargetState.SENDING)
-        if known.state is TargetState.DEFERRED:
+        interrupted = outcome.state is TargetState.SENDING
+        live.attempts -= interrupted
+        if outcome.state is TargetState.DEFERRED:
             self._deferrals.take_over(live)
         else:
-            self._backlog.wait(live, self._time.now() if known.state is TargetState.SENDING else live.planned_at)
-        return None
+            self._backlog.wait(live, self._time.now() if interrupted else live.planned_at)
+        return False
 
     # Books
 
-    async def _keep_books(self) -> Left:
-        while True:
+    async def _keep_books(self) -> None:
+        while not (self._leaving and not self._shares and not self._journal.pending):
             obey_cancellation()
             try:
                 claimed = await self._claim()
                 if claimed or self._commit_is_due():
                     await self._commit(claimed)
                 self._pump()
-                left = await self._conclude()
-                if left is not None:
-                    return left
             except StoreError as error:
                 await self._wait_for_store(error)
             await self._sleep()
@@ -299,22 +307,23 @@ class Sender:
         first = self._backlog.next_at(self._time.base)
         if first is None or first > now + LEAD:
             return []
-        until = max(first, now) + SLICE_SECONDS
-        await self._backlog.fill(self._time.base, until=until)
         claimed = [
             live
-            for live in self._backlog.take(self._time.base, until=until, limit=room)
+            for live in self._backlog.take(self._time.base, until=max(first, now) + SLICE_SECONDS, limit=room)
             if self._deferrals.may_send(live, intended=False)
         ]
         if any(not live.destination[0] for live in claimed):
             await self._resolve_names(claimed)
+        self._tell_room()
         return claimed
 
     def _room(self) -> int:
         """Return how many intents may be written now: no more than can be sent soon, for a crash makes them ambiguous."""
         if self._state not in SENDING or self._leaving or len(self._ready) >= self._slice:
             return 0
-        return min(self._slice, self._options.max_in_flight - self._in_flight - len(self._ready))
+        if self._clock() < self._quiet_until:
+            return 0
+        return min(self._slice, self._limit - self._in_flight - len(self._ready))
 
     async def _resolve_names(self, claimed: list[Live]) -> None:
         """Give targets with a host name their address; a slow resolver holds up neither the lease nor the operator."""
@@ -334,32 +343,73 @@ class Sender:
 
     def _commit_is_due(self) -> bool:
         age = self._clock() - self._committed_at
-        return self._journal.pending >= SLICE or age >= HEARTBEAT or (self._journal.pending > 0 and age >= FLUSH)
+        pending = self._journal.pending
+        return pending >= SLICE or age >= HEARTBEAT or self._leaving or (age >= FLUSH and (pending > 0))
 
     async def _commit(self, claimed: list[Live]) -> None:
+        began = self._clock()
+        if began >= self._fence_at:  # our lease may have ended: is every batch still ours?
+            for number, share in self._shares.items():
+                if not share.closing:
+                    self._journal.close(number, Verdict.GOES_ON)
+        intents, wanted = self._intents(claimed, now=began)
+        report = self._report()
+        try:
+            control, verdicts = await self._journal.commit(
+                intents,
+                report=report,
+                base_us=self._time.base_us(),
+                wanted=" ".join(map(str, wanted)) if self._spacing_us else "",
+                now_us=self._time.offset_us(began),
+            )
+        except StoreError:
+            self._backlog.put_back(claimed)
+            raise
+        self._reported = report or self._reported
+        self._committed_at, self._fence_at = self._clock(), began + FENCE
+        for number, verdict in verdicts.items():
+            if verdict is not Verdict.GOES_ON:
+                # What is given back has to be offered again, unless the rollout is over.
+                given = verdict is Verdict.DONE or self._state is RolloutState.ABORTED
+                self._shares.pop(number).ended.set_result(given)
+        self._follow(control)
+        if control.state in SENDING and not self._leaving:
+            self._give_slots(claimed, control.slots)
+        else:
+            self._take_back(claimed, intended=control.state in SENDING)
+        self._obey(control)
+
+    def _intents(self, claimed: list[Live], *, now: float) -> tuple[dict[int, bytearray], list[int]]:
+        """Return the intents of a slice by batch, and when its sends want to leave (microseconds from the start)."""
+        late = max((now - self._time.due_at(live) for live in claimed if live.wanted_at < 0), default=0.0)
+        if late > SLACK:  # lost time is not caught up by a burst
+            self._time.base += late
         intents: dict[int, bytearray] = {}
-        base_us = self._time.offset_us(self._time.base)
+        wanted = []
+        base_us, now_offset = self._time.offset_us(self._time.base), self._time.offset_us(now)
         for live in claimed:
-            wanted = live.wanted_at
-            planned_us = base_us + live.due_us if wanted < 0 else self._time.offset_us(wanted)
-            packed = pack_fields(TargetState.SENDING, Reason.NONE, 0, live.attempts + 1, planned_us, 0, 0)
+            at = live.wanted_at
+            wanted_us = base_us + live.due_us if at < 0 else max(self._time.offset_us(at), now_offset)
+            packed = pack_fields(TargetState.SENDING, Reason.NONE, 0, live.attempts + 1, wanted_us, 0, 0)
             blob = intents.get(live.batch)
             if blob is None:
                 intents[live.batch] = bytearray(entry(live.place, packed))
             else:
                 blob += entry(live.place, packed)
-        began = self._clock()
-        try:
-            control = await self._journal.commit(intents, report=self._report(), base_us=self._time.base_us())
-        except StoreError:
-            self._backlog.put_back(claimed)
-            raise
-        self._committed_at, self._fence_at = self._clock(), began + FENCE
-        if control.state in SENDING:
-            self._ready.extend(claimed)
-        else:  # the script has written no intents
-            self._backlog.put_back(claimed)
-        self._obey(control)
+            wanted.append(wanted_us)
+        return intents, wanted
+
+    def _give_slots(self, claimed: list[Live], slots: Sequence[int]) -> None:
+        """Make a slice ready to be sent; without a rate its own wishes are its slots."""
+        ready = self._ready
+        if slots:
+            started_at = self._time.at(self._time.started_us)
+            for live, slot in zip(claimed, slots, strict=True):
+                live.slot_at = started_at + slot / 1_000_000
+            if ready and claimed and ready[-1].slot_at > claimed[0].slot_at:
+                self._ready = deque(sorted((*ready, *claimed), key=_slot_at))
+                return
+        ready.extend(claimed)
 
     def _report(self) -> str:
         tally = self._tally
@@ -371,110 +421,93 @@ class Sender:
             tally.busy_trouble.append(trouble)
             self._log.warning("busy_state_unknown", reason=trouble)
         if self._last_end_at:
-            tally.last_outcome_us = self._time.wall(self._last_end_at)
-        report = tally.snapshot(in_flight=self._in_flight, waiting=len(self._deferrals))
-        if report == self._reported:
-            return ""
-        self._reported = report
-        if self._around.on_progress is not None:
-            self._around.on_progress(self._state, report)
-        return json.dumps(report)
+            tally.last_outcome_us = self._time.offset_us(self._last_end_at)
+        self._in_flight_told = self._in_flight
+        report = json.dumps(tally.part(in_flight=self._in_flight, waiting=len(self._deferrals)))
+        return "" if report == self._reported else report
+
+    def _follow(self, control: Control) -> None:
+        """Take over what the others have made of the plan's offset zero, and what all have counted together."""
+        ahead = self._time.at(control.base_us) - self._time.base
+        if ahead > 0.000_001:
+            self._shift(ahead)
+        if control.report:
+            total = json.loads(control.report)
+            self._retries_elsewhere = total.get("retries", 0) - self._tally.retries
+            self._share_in_flight(control.workers, total["counts"].get("sending", 0))
+            if self._around.on_progress is not None:
+                self._around.on_progress(control.state, total)
+
+    def _share_in_flight(self, workers: int, everywhere: int) -> None:
+        """Take our share of what may be unanswered. `everywhere` counts our requests as of the last commit."""
+        most = self._options.max_in_flight
+        if workers > 1:
+            if self._alone:  # the others learn of us with their next commit
+                self._quiet_until = self._clock() + 2 * HEARTBEAT
+            self._limit = max(0, min(most // workers or 1, most - everywhere + self._in_flight_told))
+        else:
+            self._limit = most
+        self._alone = workers == 1
 
     def _obey(self, control: Control) -> None:
         """Follow what the operator has made of the rollout's state."""
         was, self._state = self._state, control.state
         self._blocked = control.state not in SENDING or self._leaving
-        if control.state is RolloutState.PAUSED and self._time.pause():
-            self._log.info("rollout_paused", reason=control.pause_reason, in_flight=self._in_flight)
-        elif control.state in SENDING and self._time.paused_at is not None:
-            self._shift(self._time.resume())
-            self._log.info("rollout_resumed")
+        if was is not control.state:
+            self._log.info("rollout_state_seen", state=control.state.value, in_flight=self._in_flight)
         if self._blocked:
-            self._take_back()
-        if was is not control.state and self._around.on_progress is not None:
-            self._around.on_progress(control.state, self._reported)
+            self._take_back(list(self._ready), intended=True)
+            self._ready.clear()
+        if self._stopped:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        """Let go of every batch that has nothing on the wire."""
+        self._backlog.clear()
+        self._deferrals.close()
+        for share in self._shares.values():
+            if not share.flying:
+                self._close(share)
+        if self._journal.closing:
+            self._wake.set()
+
+    def _close(self, share: Share) -> None:
+        if not share.closing:
+            share.closing = True
+            self._journal.close(share.number, Verdict.FREE if share.left else Verdict.DONE)
+            self._wake.set()
 
     def _shift(self, seconds: float) -> None:
         """Move what remains by lost time. The forced delay of a phone in a call goes on."""
         self._time.base += seconds
         self._backlog.shift_waiting(seconds, lambda live: not live.deferred)
 
-    def _take_back(self) -> None:
-        """Take back the intents of targets that are not sent to now."""
-        lives, self._ready = self._ready, deque()
-        for live in lives:
+    def _take_back(self, lives: list[Live], *, intended: bool) -> None:
+        """Take back targets that are not sent to now; `intended`: their intents are written."""
+        for live in lives if intended else ():
             state = TargetState.DEFERRED if live.deferred else TargetState.PLANNED
             planned_at = live.planned_at if live.deferred else self._time.due_at(live)
             self._note(live, state, Reason.NONE, 0, planned_at=planned_at)
-        self._backlog.put_back(lives)
+        if not self._leaving:
+            self._backlog.put_back(lives)
 
     async def _wait_for_store(self, error: StoreError) -> None:
         """Send nothing while Redis is away; then write again what it may have forgotten, and shift the plan."""
         began = self._clock()
         self._blocked = True
         self._log.warning("redis_lost", error=str(error))
-        waiting = asyncio.create_task(self._journal.recover(base_us=self._time.base_us()))
+        waiting = asyncio.create_task(self._journal.recover())
         while not waiting.done():
             await asyncio.wait({waiting}, timeout=HEARTBEAT)
             if self._leaving and not waiting.done():
                 await _cancel(waiting)
                 raise error
-        control = waiting.result()
+        waiting.result()
         lost = self._clock() - began
         self._log.info("redis_back", seconds=round(lost, 3))
-        if self._time.paused_at is None:  # else the pause counts it
+        if self._state in SENDING:  # else the pause counts it
             self._shift(lost)
         self._committed_at = float("-inf")  # so that the next commit comes at once, and moves the fence
-        self._obey(control)
-
-    async def _conclude(self) -> Left | None:
-        """Move to the state that follows when nothing is left to send or to wait for."""
-        if self._state in _NOT_BEGUN:  # Redis was killed and has forgotten that it began
-            await self._start()
-        if self._leaving and self._state in SENDING:
-            await self._move(Command.PAUSE, {"pause_reason": PauseReason.OPERATOR.value})
-            self._take_back()
-        if self._state is RolloutState.RUNNING and not self._leaving and self._nothing_to_send():
-            await self._move(Command.DRAIN, {})
-        if self._in_flight or self._ready:
-            return None
-        if self._state is RolloutState.PAUSED and self._leaving:
-            return Left.PAUSED if await self._flush() is RolloutState.PAUSED else None
-        if self._state is RolloutState.ABORTED:
-            self._cancel_rest()
-        elif self._state is not RolloutState.DRAINING or not self._nothing_to_send():
-            return None
-        await self._flush()
-        await self._around.store.expire(self._record.id, len(self._record.index.sizes))
-        finished: dict[str, str | int] = {"finished_us": self._time.wall(self._clock())}
-        if self._state is RolloutState.ABORTED:
-            await self._around.store.annotate(self._record.id, finished)
-            return Left.ENDED
-        return Left.ENDED if await self._move(Command.FINISH, finished) is RolloutState.FINISHED else None
-
-    def _nothing_to_send(self) -> bool:
-        return self._backlog.empty and not self._ready and not self._deferrals.giving_up
-
-    async def _move(self, command: Command, fields: dict[str, str | int]) -> RolloutState:
-        """Change the rollout's state unless somebody was faster; return the state it has now."""
-        new = move(self._state, command)
-        was = await self._around.store.transition(self._record.id, self._state, new, {"pause_reason": "", **fields})
-        self._state = new if was is self._state else was
-        self._blocked = self._blocked or self._state not in SENDING
-        if self._state is RolloutState.PAUSED:
-            self._time.pause()
-        return self._state
-
-    async def _flush(self) -> RolloutState:
-        """Write everything; return the state that the rollout is in then."""
-        await self._commit([])
-        while self._journal.pending:
-            await self._commit([])
-        return self._state
-
-    def _cancel_rest(self) -> None:
-        self._deferrals.close()
-        self._tally.states[TargetState.CANCELLED] += self._tally.targets - self._tally.terminal
 
     async def _sleep(self) -> None:
         """Wait until there is something to do: the next slice, outcomes to write, the heartbeat, or a change."""
@@ -500,31 +533,39 @@ class Sender:
         if self._pump_timer is not None:
             self._pump_timer.cancel()
             self._pump_timer = None
-        ready, limit = self._ready, self._options.max_in_flight
+        ready, limit = self._ready, self._limit
         full = len(ready) >= self._slice
         if self._clock() >= self._fence_at:
-            self._wake.set()  # a commit will tell whether the rollout is still ours
+            self._wake.set()  # a commit will tell whether our batches are still ours
             return
         while ready and self._in_flight < limit and not self._blocked:
             live = ready[0]
             now = self._clock()
-            planned = live.wanted_at < 0
-            slot = self._limiter.slot(
-                self._time.base + live.due_us / 1_000_000 if planned else max(live.wanted_at, now)
-            )
+            slot = live.slot_at if self._spacing_us else self._time.due_at(live)
             if slot > now:
                 self._arm(slot - now)
+                return
+            if now - slot > SLACK and self._missed(live, now - slot):
                 return
             ready.popleft()
             if self._around.busy is not None and not self._deferrals.may_send(live, intended=True):
                 continue
-            late = self._limiter.take(slot, now=now)
-            if late and planned:
-                self._time.base += late  # lost time is not caught up by a burst
             live.planned_at = slot
             self._send(live)
         if full and len(ready) < self._slice:
             self._wake.set()  # room for another slice
+
+    def _missed(self, live: Live, late: float) -> bool:
+        """Lose time: what remains is later by as much. True when slots are given away, and new ones have to be asked for."""
+        if live.wanted_at < 0:
+            self._time.base += late
+        if not self._spacing_us:
+            return False
+        lives = list(self._ready)
+        self._ready.clear()
+        self._take_back(lives, intended=True)
+        self._wake.set()
+        return True
 
     def _arm(self, delay: float) -> None:
         self._pump_timer = asyncio.get_running_loop().call_later(delay, self._pump)
@@ -543,15 +584,17 @@ class Sender:
             return
         self._templates.dress(live, link)
         self._in_flight += 1
+        live.share.flying += 1
         live.sent_at = self._endpoint.send(live, live)
         if not self._tally.first_sent_us:
-            self._tally.first_sent_us = self._time.wall(live.sent_at)
+            self._tally.first_sent_us = self._time.offset_us(live.sent_at)
 
     def _finished(self, result: Result) -> None:
         """Take the result of a request from the endpoint."""
         live = result.key
         assert isinstance(live, Live)  # noqa: S101  (the key that _send gave)
         self._in_flight -= 1
+        live.share.flying -= 1
         if result.detail and result.ending is not Ending.ANSWERED:
             self._log.info(
                 "request_failed", contact=live.request_uri, ending=result.ending.name.lower(), detail=result.detail
@@ -568,7 +611,7 @@ class Sender:
             if self._pump_timer is None:
                 # Once for all answers of this wake-up: sends in bursts cost half of what single ones between answers do.
                 self._pump_timer = asyncio.get_running_loop().call_later(0, self._pump)
-        elif self._journal.pending >= SLICE or self._in_flight <= self._low_water:
+        elif self._journal.pending >= SLICE or self._limit - self._in_flight >= min(SLICE, max(1, self._limit // 2)):
             self._wake.set()
 
     def _end(
@@ -583,7 +626,10 @@ class Sender:
                 self._tally.retries += 1
                 self._note(live, TargetState.PLANNED, reason, status, planned_at=ended_at + wait, ended_at=ended_at)
                 live.deferred = False
-                self._backlog.wait(live, ended_at + wait)
+                if self._stopped:
+                    self._give_back()
+                else:
+                    self._backlog.wait(live, ended_at + wait)
                 self._wake.set()
                 return
         self._tally.ended(state, reason, status)
@@ -591,7 +637,7 @@ class Sender:
         self._note(live, state, reason, status, planned_at=live.planned_at, ended_at=ended_at)
 
     def _retry_in(self, live: Live, state: TargetState, retry_after: int) -> float | None:
-        if self._tally.retries >= attempts.budget(self._tally.targets):
+        if self._tally.retries + self._retries_elsewhere >= attempts.budget(self._record.targets):
             return None
         return attempts.retry_in(
             state,
@@ -619,9 +665,22 @@ class Sender:
                 round((ended_at - sent) * 1_000_000) if ended_at and sent else 0,
             ),
         )
+        if state in TERMINAL:
+            share = live.share
+            share.left -= 1
+            if not share.left or (self._stopped and not share.flying):
+                self._close(share)
 
 
-async def _cancel(task: asyncio.Task[None] | asyncio.Task[Control]) -> None:
+_WAITING: Final = SENDING | {RolloutState.PAUSED}
+"""States in which batches are kept."""
+
+
+def _slot_at(live: Live) -> float:
+    return live.slot_at
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

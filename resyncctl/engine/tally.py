@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from resyncctl.clock import rfc3339
-from resyncctl.rollout.model import SUCCESS, TERMINAL, Outcome, Reason, TargetState
+from resyncctl.rollout.model import SUCCESS, Reason, TargetState
 from resyncctl.rollout.states import ENDED, RolloutState
 
 if TYPE_CHECKING:
@@ -15,14 +15,12 @@ if TYPE_CHECKING:
 
 
 class Tally:
-    """Counts targets by state, responses by code. Times are microseconds since the Unix epoch."""
+    """What one worker has counted: targets by state, responses by code. Times are microseconds since the start."""
 
-    def __init__(self, targets: int, skipped: Mapping[str, int]) -> None:
-        self.targets = targets
+    def __init__(self) -> None:
         self.states = [0] * len(TargetState)
-        self.states[TargetState.SKIPPED] = sum(skipped.values())
         self.responses: Counter[int] = Counter()
-        self.skipped_reasons: Counter[str] = Counter(skipped)
+        self.skipped_reasons: Counter[str] = Counter()
         self.failure_reasons: Counter[str] = Counter()
         self.retries = 0
         self.deferred = 0
@@ -34,20 +32,6 @@ class Tally:
         self.busy_trouble: list[str] = []
         self.first_sent_us = 0
         self.last_outcome_us = 0
-
-    def continue_from(self, report: Mapping[str, object]) -> None:
-        """Take over from another owner's report what the outcomes themselves do not tell."""
-        self.retries = _number(report.get("retries"))
-        busy = report.get("busy")
-        if isinstance(busy, dict):
-            self.deferred, self.forced, self.busy_unknown = (
-                _number(busy.get(name)) for name in ("deferred", "forced", "unknown")
-            )
-            self.busy_trouble = [str(trouble) for trouble in busy.get("trouble", [])]
-
-    def end(self, outcome: Outcome) -> None:
-        """Count a target that reached a terminal state."""
-        self.ended(outcome.state, outcome.reason, outcome.status)
 
     def ended(self, state: TargetState, reason: Reason, status: int) -> None:
         """Count a target that reached a terminal state (the hot path)."""
@@ -61,49 +45,54 @@ class Tally:
         elif reason.text:
             self.failure_reasons[reason.text] += 1
 
-    @property
-    def terminal(self) -> int:
-        """Targets whose outcome is known."""
-        return sum(self.states[state] for state in TERMINAL)
+    def part(self, *, in_flight: int, waiting: int) -> dict[str, object]:
+        """Return this worker's part of the report, as the store adds the parts up; `waiting` are deferred targets.
 
-    def snapshot(self, *, in_flight: int, waiting: int) -> dict[str, object]:
-        """Return the part of the report that is kept in Redis; `waiting` are deferred targets."""
+        `open` counts as long as the worker is alive; zeros are left out.
+        """
         counts = {state.label: self.states[state] for state in TargetState if self.states[state]}
-        rest = self.targets - self.terminal - in_flight - waiting
-        open_ones = {"sending": in_flight, "deferred": waiting, "planned": rest}
-        counts |= {name: count for name, count in open_ones.items() if count > 0}
-        return {
+        now = {"sending": in_flight, "deferred": waiting}
+        busy: dict[str, object] = {"deferred": self.deferred, "forced": self.forced, "unknown": self.busy_unknown}
+        if self.busy_trouble:
+            busy["trouble"] = self.busy_trouble
+        part: dict[str, object] = {
             "counts": counts,
+            "open": {name: count for name, count in now.items() if count},
             "responses": {str(code): count for code, count in sorted(self.responses.items())},
             "skipped_reasons": dict(self.skipped_reasons),
             "failure_reasons": dict(self.failure_reasons),
             "retries": self.retries,
-            "busy": {
-                "deferred": self.deferred,
-                "forced": self.forced,
-                "unknown": self.busy_unknown,
-                "trouble": self.busy_trouble,
-            },
-            "first_sent_us": self.first_sent_us,
-            "last_outcome_us": self.last_outcome_us,
+            "busy": busy,
         }
+        if self.first_sent_us:
+            part["first_sent"] = self.first_sent_us
+        if self.last_outcome_us:
+            part["last_outcome"] = self.last_outcome_us
+        return part
+
+
+def planned_part(skipped: Mapping[str, int]) -> dict[str, object]:
+    """Return the part of the report that the plan decides: who is skipped."""
+    total = sum(skipped.values())
+    return {"counts": {"skipped": total}, "skipped_reasons": dict(skipped)} if total else {"counts": {}}
 
 
 def report_of(record: RolloutRecord) -> dict[str, object]:
     """Return the `--json` report of a rollout: design, section 6, and what a person asks next."""
     kept = dict(record.report)
-    first, last = _number(kept.pop("first_sent_us", 0)), _number(kept.pop("last_outcome_us", 0))
+    first, last = _number(kept.pop("first_sent", 0)), _number(kept.pop("last_outcome", 0))
     counts = kept.pop("counts", None)
-    if counts is None:
+    if not isinstance(counts, dict):
         skipped = sum(record.skipped.values())
         counts = {name: count for name, count in (("planned", record.targets - skipped), ("skipped", skipped)) if count}
+    busy = kept.pop("busy", None)
     return {
         "rollout": record.id,
         "action": record.action.value,
         "state": record.state.value,
         "plan_hash": record.plan_hash,
         "targets": record.targets,
-        "counts": counts,
+        "counts": _ordered(counts, over=is_over(record.state) and record.finished_us > 0),
         "responses": kept.pop("responses", {}),
         "skipped_reasons": kept.pop("skipped_reasons", dict(record.skipped)),
         "started_at": rfc3339(record.started_us) if record.started_us else None,
@@ -112,8 +101,18 @@ def report_of(record: RolloutRecord) -> dict[str, object]:
         "pause_reason": record.pause_reason if record.state is RolloutState.PAUSED else "",
         "notices": list(record.notices),
         "parent": record.parent,
-        **kept,
+        "failure_reasons": kept.pop("failure_reasons", {}),
+        "retries": kept.pop("retries", 0),
+        "busy": {"deferred": 0, "forced": 0, "unknown": 0, "trouble": [], **(busy if isinstance(busy, dict) else {})},
     }
+
+
+def _ordered(counts: Mapping[str, int], *, over: bool) -> dict[str, int]:
+    """Return the counts in the order of the states; what a rollout that is over has not sent to is cancelled."""
+    found = {state.label: counts.get(state.label, 0) for state in TargetState}
+    if over:
+        found["cancelled"] += found.pop("planned") + found.pop("deferred")
+    return {label: count for label, count in found.items() if count}
 
 
 def failures(report: Mapping[str, object]) -> int:

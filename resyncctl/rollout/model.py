@@ -78,6 +78,7 @@ class Reason(IntEnum):
     NO_CALL_ID = 15
     NO_CREDENTIALS = 16
     CREDENTIALS_REFUSED = 17
+    POISON = 18
 
     @property
     def text(self) -> str:
@@ -95,6 +96,7 @@ REASON_TEXTS = {
     Reason.NO_CREDENTIALS: "challenged, no credentials in the list",
     Reason.CREDENTIALS_REFUSED: "credentials refused",
     Reason.CRASH: "ambiguous after a crash",
+    Reason.POISON: "given up: several workers have died with its batch",
     Reason.ABORTED: "rollout aborted",
     Reason.BUSY: "still in a call at the forced delay",
     Reason.EMERGENCY: "emergency call",

@@ -48,14 +48,14 @@ def schedule(columns: Columns, options: Options, seed: int) -> Iterator[Batch]:
 
     due = wave_start + batch_number * batch_interval + jitter, then pushed apart so that never more than `rate` sends
     (rounded up when it is fractional) start in any second. There is one wave. A batch of more than MAX_BATCH targets comes
-    in several parts. Where a random delay is longer than the interval, batches run into each other: there the parts are cut
+    in several parts. Where a random delay is not shorter than the interval, batches touch each other: there the parts are cut
     by due time, so that whoever executes them need not have many open at once.
     """
     order = interleave(columns.sites)
     dues, batch_of = _dues(columns, options, seed, order)
     by_due = sorted(order, key=dues.__getitem__)  # stable: equal dues stay interleaved over the sites
     _push_apart(by_due, dues, spacing_us(options.rate))
-    overlap = max(columns.random_delays, default=0.0) > options.batch_interval
+    overlap = max(columns.random_delays, default=0.0) >= options.batch_interval
     start = number = 0
     for end in range(1, len(by_due) + 1):
         if (

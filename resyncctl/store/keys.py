@@ -4,7 +4,13 @@ The braces keep all keys of a rollout in one slot of a Redis Cluster.
 
     resyncctl:rollouts         sorted set  rollout IDs by creation time (microseconds)            for ever
     resyncctl:{ID}:meta        hash        state, plan hash, options, times, the report           for ever
-    resyncctl:{ID}:lease       string      token of the process that executes the rollout         LEASE, renewed
+    resyncctl:{ID}:lease       string      token of the process that dispatches the rollout       LEASE, renewed
+    resyncctl:{ID}:w:TOKEN     string      a worker of the rollout is alive                       LEASE, renewed
+    resyncctl:{ID}:owners      hash        batch number to the worker that has it                 until it is done
+    resyncctl:{ID}:done        hash        batch number to the worker that finished it            RETENTION after the end
+    resyncctl:{ID}:deaths      hash        batch number to how many of its workers have died      RETENTION after the end
+    resyncctl:{ID}:reports     hash        worker to what it has counted; `plan`: what is skipped RETENTION after the end
+    resyncctl:{ID}:slots       sorted set  send times that are given away, of the last seconds    an hour unused
     resyncctl:{ID}:upload:T    hash        a plan on its way to Redis; T is like no other            UPLOAD
     resyncctl:{ID}:plan        hash        batch number to compressed targets                     RETENTION after the end
     resyncctl:{ID}:b:N         hash        target's place in batch N to intent or outcome         RETENTION after the end
@@ -14,6 +20,7 @@ The braces keep all keys of a rollout in one slot of a Redis Cluster.
     resyncctl:kept:HASH        string      what a plan of the API was made of, and its report     KEPT
     resyncctl:once:KEY         string      what was made for an idempotency key, as JSON          ONCE
     resyncctl:workers          hash        process name to JSON: where, since when, what it does  until it leaves
+    resyncctl:queue:POOL       stream      batches that wait for a worker of the pool, or run      until they are done
     resyncctl:freeze           string      JSON: who stopped all rollouts, when and why           until it is lifted
     resyncctl:schedules        hash        name to JSON                                           until it is removed
     resyncctl:scheduler        string      token of the process that schedules                    LEASE, renewed
@@ -65,6 +72,11 @@ def once(key: str) -> str:
     return f"{PREFIX}:once:{key}"
 
 
+def queue(pool: str) -> str:
+    """Stream: batches for the workers of a pool; "" is the pool of those that name none."""
+    return f"{PREFIX}:queue:{pool or 'default'}"
+
+
 def hook(name: str, part: str) -> str:
     """What a hook has been told: `part` says which of its keys."""
     return f"{PREFIX}:hook:{name}:{part}"
@@ -78,6 +90,16 @@ def meta(rollout: RolloutId) -> str:
 def lease(rollout: RolloutId) -> str:
     """String with an expiry: who executes the rollout."""
     return f"{PREFIX}:{{{rollout}}}:lease"
+
+
+def worker(rollout: RolloutId, token: str) -> str:
+    """String with an expiry: a worker is alive."""
+    return f"{PREFIX}:{{{rollout}}}:w:{token}"
+
+
+def part(rollout: RolloutId, name: str) -> str:
+    """One of `owners`, `done`, `deaths`, `reports`, `slots`; see above."""
+    return f"{PREFIX}:{{{rollout}}}:{name}"
 
 
 def upload(rollout: RolloutId, token: str) -> str:

@@ -9,6 +9,7 @@ import zlib
 from array import array
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, Final
 
 from resyncctl.errors import InputError, StoreError
@@ -193,22 +194,87 @@ def _trigger(values: Mapping[str, Any]) -> Trigger:
     )
 
 
+class Verdict(StrEnum):
+    """What a commit says of a batch beside its entries."""
+
+    GOES_ON = ""
+    DONE = "done"
+    """Every target has its outcome."""
+    FREE = "free"
+    """Given back: somebody else may have it."""
+
+
 @dataclass(slots=True)
 class Commit:
-    """One write of an owner: runs of `codec.record` entries by batch number, outcomes apart from intents."""
+    """One write of a worker: runs of `codec.record` entries by batch number, outcomes apart from intents."""
 
     outcomes: dict[int, bytearray] = field(default_factory=dict)
     intents: dict[int, bytearray] = field(default_factory=dict)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
     report: str = ""
-    """The new report as JSON; '' = unchanged."""
+    """What this worker has counted by now as JSON; '' = unchanged."""
+    base_us: int = 0
+    """Where the plan's offset zero should be at least; 0 = as it is."""
+    wanted: str = ""
+    """When the intended sends want to leave, microseconds from the start, ascending, separated by blanks; '' = no rate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """What an owner learns with each commit: the state that the operator wants, and why it is paused."""
+    """What a worker learns with each commit."""
+
+    state: RolloutState
+    """What the operator wants."""
+    pause_reason: str = ""
+    base_us: int = 0
+    """When offset zero of the plan is."""
+    workers: int = 0
+    """Workers of the rollout that are alive; 0 = not asked."""
+    report: str = ""
+    """The report of all workers together, as JSON; '' = not asked."""
+    slots: Sequence[int] = ()
+    """When each of the intended sends may leave, microseconds from the start; empty without a rate."""
+
+
+class Claimed(StrEnum):
+    """Whether a batch could be taken."""
+
+    OK = "ok"
+    DONE = "done"
+    HELD = "held"
+    """By another worker that is alive."""
+    IDLE = "idle"
+    """The rollout is paused or over."""
+    GONE = "gone"
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The answer to a worker that wants a batch. Only OK has more than the first field."""
+
+    claimed: Claimed
+    state: RolloutState = RolloutState.PLANNED
+    base_us: int = 0
+    deaths: int = 0
+    """How many of its workers have died."""
+    block: bytes = b""
+    outcomes: Mapping[bytes, bytes] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How a rollout stands, for whoever dispatches it."""
 
     state: RolloutState
     pause_reason: str
+    base_us: int
+    done: int
+    """Batches that are done."""
+    held: int
+    """Batches that a worker has which is alive."""
+    orphans: tuple[int, ...]
+    """Batches whose worker is dead."""
+    report: Mapping[str, object]
 
 
 @dataclass(frozen=True, slots=True)

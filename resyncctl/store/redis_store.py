@@ -11,21 +11,29 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from redis import exceptions as redis_errors
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import ConnectionPool, Redis
 
 from resyncctl.clock import now_us
 from resyncctl.errors import InputError, LeaseLostError, NotFoundError, StoreError
 from resyncctl.rollout.states import RolloutState
 from resyncctl.store import keys
-from resyncctl.store.records import Commit, Control, Holder, ProgressEvent, RolloutRecord, read_fields
+from resyncctl.store.connection import open_pool
+from resyncctl.store.records import (
+    Claim,
+    Claimed,
+    Commit,
+    Control,
+    Course,
+    Holder,
+    ProgressEvent,
+    RolloutRecord,
+    Verdict,
+    read_fields,
+)
 
 if TYPE_CHECKING:
     from resyncctl.rollout.model import RolloutId
 
-_TIMEOUT: Final = 5.0
-"""Seconds to wait for Redis before it counts as unreachable."""
 _PASSWORD: Final = re.compile(r"([?&]password=)[^&]*")
 _PAGE: Final = 64
 """Batches fetched or expired in one round trip."""
@@ -57,22 +65,18 @@ class RedisStore:
         `revive` is called (in a thread) before a reconnection: the embedded server is started again by it.
         """
         try:
+            self._url = url
             # Any: the client's annotations unite every answer of every protocol version; the results are annotated here.
-            self.client: Any = Redis.from_url(
-                url,
-                protocol=2,
-                socket_timeout=_TIMEOUT,
-                socket_connect_timeout=_TIMEOUT,
-                retry=Retry(NoBackoff(), 0),
-                decode_responses=False,
-            )
-        except (ValueError, redis_errors.RedisError) as error:
+            self.client: Any = Redis.from_pool(open_pool(url))
+        except (ValueError, InputError, redis_errors.RedisError) as error:
             raise InputError(
                 f"--redis-url {_redact(url)!r} cannot be used: {error}; write redis://HOST:PORT/DB"
             ) from error
         self._where = _redact(url)
         self._revive = revive
         self._commit = self._script("commit")
+        self._claim = self._script("claim")
+        self._steer = self._script("steer")
         self._acquire = self._script("acquire")
         self._release = self._script("release")
         self._transition = self._script("transition")
@@ -88,6 +92,10 @@ class RedisStore:
     def where(self) -> str:
         """The URL without its password."""
         return self._where
+
+    def pool(self) -> ConnectionPool:
+        """Return a pool of further connections to the same Redis; whoever takes it closes it."""
+        return open_pool(self._url)
 
     async def close(self) -> None:
         """Close all connections."""
@@ -117,14 +125,23 @@ class RedisStore:
                 pipe.expire(key, keys.UPLOAD)
                 await pipe.execute()
 
-    async def create(self, rollout: RolloutId, upload: str, fields: Mapping[str, str | int | bytes]) -> str | None:
-        """Make a rollout of an uploaded plan; return the plan hash of the one that has the ID already, else None."""
+    async def create(
+        self, rollout: RolloutId, upload: str, fields: Mapping[str, str | int | bytes], *, counted: str = "{}"
+    ) -> str | None:
+        """Make a rollout of an uploaded plan; return the plan hash of the one that has the ID already, else None.
+
+        `counted` is the part of the report that the plan itself decides, as JSON.
+        """
         with store_errors(self._where):
             await self.client.zadd(keys.ROLLOUTS, {rollout: int(fields["created_us"])}, nx=True)
             flat = [item for pair in fields.items() for item in pair]
-            known: bytes = await self._create(
-                keys=[keys.meta(rollout), keys.plan(rollout), keys.upload(rollout, upload)], args=flat
-            )
+            names = [
+                keys.meta(rollout),
+                keys.plan(rollout),
+                keys.upload(rollout, upload),
+                keys.part(rollout, "reports"),
+            ]
+            known: bytes = await self._create(keys=names, args=[counted, *flat])
         return known.decode() if known else None
 
     async def get(self, rollout: RolloutId) -> RolloutRecord:
@@ -203,26 +220,99 @@ class RedisStore:
         with store_errors(self._where):
             await self._release(keys=[keys.lease(rollout)], args=[owner])
 
-    async def commit(self, rollout: RolloutId, owner: str, commit: Commit, *, base_us: int) -> Control:
-        """Write outcomes, and intents while the rollout is running; renew the lease. Atomic, and may be repeated.
+    async def steer(self, rollout: RolloutId, owner: str, *, base_us: int = 0) -> Course:
+        """Renew the lease of whoever dispatches a rollout and return how it stands; `base_us` as in Commit.
 
-        Raises LeaseLostError, having written nothing, when somebody else owns the rollout.
+        Raises LeaseLostError when another process dispatches it.
         """
-        numbers = list(dict.fromkeys((*commit.outcomes, *commit.intents)))
-        args: list[str | int | bytes] = [owner, int(keys.LEASE * 1000), now_us(), base_us, commit.report]
+        names = [keys.meta(rollout), keys.lease(rollout), keys.part(rollout, "owners"), keys.part(rollout, "done")]
+        args = [owner, int(keys.LEASE * 1000), now_us(), base_us, keys.worker(rollout, "")]
+        with store_errors(self._where):
+            answer = await self._steer(keys=names, args=args)
+        if answer[0] == b"lost" or answer[0] is None:
+            raise _lost(rollout, answer[1].decode())
+        state, reason, base, done, held, orphans, report = answer
+        return Course(
+            RolloutState(state.decode()),
+            reason.decode(),
+            int(base),
+            done,
+            held,
+            tuple(orphans),
+            json.loads(report) if report else {},
+        )
+
+    async def taken(self, rollout: RolloutId) -> set[int]:
+        """Return the batches that are done, or that a worker has, whether it is alive or not."""
+        with store_errors(self._where):
+            async with self.client.pipeline(transaction=False) as pipe:
+                for name in ("done", "owners"):
+                    pipe.hkeys(keys.part(rollout, name))
+                done, owned = await pipe.execute()
+        return {int(number) for number in (*done, *owned)}
+
+    async def ahead_us(self) -> int:
+        """Return by how many microseconds Redis's clock is ahead of ours, so that many machines can use one."""
+        with store_errors(self._where):
+            before = now_us()
+            seconds, micros = await self.client.time()
+            after = now_us()
+        return int(seconds) * 1_000_000 + int(micros) - (before + after) // 2
+
+    async def claim(self, rollout: RolloutId, worker: str, number: int) -> Claim:
+        """Take a batch for a worker; a batch of a worker that has died is taken over."""
+        names = [
+            keys.meta(rollout),
+            keys.part(rollout, "owners"),
+            keys.part(rollout, "done"),
+            keys.worker(rollout, worker),
+            keys.plan(rollout),
+            keys.batch(rollout, number),
+            keys.part(rollout, "deaths"),
+        ]
+        with store_errors(self._where):
+            answer = await self._claim(
+                keys=names, args=[worker, int(keys.LEASE * 1000), number, keys.worker(rollout, "")]
+            )
+        claimed = Claimed(answer[0].decode())
+        if claimed is not Claimed.OK:
+            return Claim(claimed)
+        _, state, base, deaths, block, flat = answer
+        if block is None:
+            raise StoreError(f"batch {number} of rollout {rollout} is gone from {self._where}; plan and run it again")
+        outcomes = dict(zip(flat[::2], flat[1::2], strict=True))
+        return Claim(claimed, RolloutState(state.decode()), int(base), deaths, block, outcomes)
+
+    async def commit(
+        self, rollout: RolloutId, worker: str, commit: Commit, *, now_us: int = 0, spacing_us: int = 0
+    ) -> Control:
+        """Write outcomes and verdicts, and intents while the rollout is running; renew the worker's lease.
+
+        `now_us` counts from the start of the rollout, `spacing_us` is the least time between two sends. Atomic, and may be
+        repeated. Raises LeaseLostError, having written nothing, when another worker owns one of the batches.
+        """
+        numbers = list(dict.fromkeys((*commit.outcomes, *commit.intents, *commit.verdicts)))
+        args: list[str | int | bytes] = [worker, int(keys.LEASE * 1000), commit.base_us, commit.report, now_us]
+        args += [spacing_us, commit.wanted, keys.worker(rollout, "")]
         for number in numbers:
+            args.append(number)
             args.append(bytes(commit.outcomes.get(number, b"")))
             args.append(bytes(commit.intents.get(number, b"")))
-        names = [keys.meta(rollout), keys.lease(rollout), keys.events(rollout)]
-        names += [keys.batch(rollout, number) for number in numbers]
+            args.append(commit.verdicts.get(number, Verdict.GOES_ON).value)
+        names = [keys.meta(rollout), keys.part(rollout, "owners"), keys.part(rollout, "done")]
+        names += [keys.worker(rollout, worker), keys.part(rollout, "reports"), keys.part(rollout, "slots")]
+        names += [keys.events(rollout), *(keys.batch(rollout, number) for number in numbers)]
         with store_errors(self._where):
-            state, detail = await self._commit(keys=names, args=args)
-        if state == b"lost":
-            raise LeaseLostError(
-                f"rollout {rollout} is executed by another process now ({detail.decode() or 'its data is gone from Redis'});"
-                " this one has stopped sending"
-            )
-        return Control(RolloutState(state.decode()), detail.decode())
+            answer = await self._commit(keys=names, args=args)
+        if answer[0] == b"lost":
+            raise _lost(rollout, answer[1].decode())
+        state, reason, base, workers, report, slots = answer
+        return Control(RolloutState(state.decode()), reason.decode(), int(base), workers, report.decode(), slots)
+
+    async def retire(self, rollout: RolloutId, worker: str) -> None:
+        """Let a worker of a rollout be dead at once: what it still has is free."""
+        with store_errors(self._where):
+            await self.client.delete(keys.worker(rollout, worker))
 
     async def transition(
         self,
@@ -254,7 +344,8 @@ class RedisStore:
                     for number in range(start, min(start + 1000, batches)):
                         pipe.expire(keys.batch(rollout, number), keys.RETENTION)
                     await pipe.execute()
-            for key in (keys.plan(rollout), keys.events(rollout)):
+            parts = [keys.part(rollout, name) for name in ("done", "deaths", "reports")]
+            for key in (keys.plan(rollout), keys.events(rollout), *parts):
                 await self.client.expire(key, keys.RETENTION)
 
     # Progress
@@ -270,6 +361,13 @@ class RedisStore:
             )
             for name, fields in entries
         ]
+
+
+def _lost(rollout: RolloutId, holder: str) -> LeaseLostError:
+    return LeaseLostError(
+        f"rollout {rollout} is executed by another process now ({holder or 'its data is gone from Redis'}); this one has"
+        " stopped sending"
+    )
 
 
 def _redact(url: str) -> str:

@@ -70,10 +70,15 @@ class ServiceStore:
 
     # Idempotency
 
-    async def once(self, key: str, value: str) -> str:
+    async def once(self, key: str, value: str, *, seconds: int = keys.ONCE) -> str:
         """Remember `value` for a key unless it has one; return the one that it has now."""
-        known = await self._set_once(keys.once(key), value, seconds=keys.ONCE)
+        known = await self._set_once(keys.once(key), value, seconds=seconds)
         return value if known is None else known.decode()
+
+    async def settle(self, key: str, value: str) -> None:
+        """Replace what is remembered for a key: what was promised for it has been made."""
+        with store_errors(self._store.where):
+            await self._redis.set(keys.once(key), value, ex=keys.ONCE)
 
     async def _set_once(self, key: str, value: str, *, seconds: int | None = None) -> bytes | None:
         """Set a key that has no value and return None; else return its value. (`SET … NX GET` needs Redis 7.)"""

@@ -9,9 +9,11 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from resyncctl.engine.alone import execute_alone
 from resyncctl.engine.app import store_plan
+from resyncctl.engine.dispatcher import Left
 from resyncctl.engine.planning import Planner
-from resyncctl.engine.sender import Surroundings
+from resyncctl.engine.sender import Sender, Surroundings
 from resyncctl.inventory.phone import parse_phone
 from resyncctl.logs import make_logger
 from resyncctl.rollout.model import Options, RolloutId
@@ -93,6 +95,21 @@ def surroundings(store: RedisStore, network: MemoryNetwork) -> Surroundings:
         local=("", 0),
         user_agent="test",
         clock=asyncio.get_running_loop().time,
+    )
+
+
+async def execute(record: RolloutRecord, store: RedisStore, network: MemoryNetwork) -> Left:
+    """Execute a rollout on the loop's own clock."""
+    around = surroundings(store, network)
+    assert await store.acquire(record.id, "me") is None
+    return await execute_alone(
+        record,
+        "me",
+        store,
+        lambda known, worker, on_room: Sender(known, worker, around, on_room=on_room),
+        around.log,
+        leaving=asyncio.Event(),
+        clock=around.clock,
     )
 
 

@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from resyncctl.engine.results import results
-from resyncctl.engine.sender import Left, Sender
+from resyncctl.engine.dispatcher import Left
 from resyncctl.rollout.model import Action, Options, TargetState
 from resyncctl.store.redis_store import RedisStore
 from resyncctl.transport.memory import Weather
@@ -31,8 +31,7 @@ def test_every_phone_accepts_in_spite_of_a_fifth_of_all_datagrams_lost(shared_re
         network.weather = Weather(loss=0.2, delay=0.01, jitter=0.02)
         options = Options(action=Action.REBOOT, batch_interval=0, random_delay=0, attempts=1, rate=60)
         record = await accelerated.planned(store, "lossy", options, phones)
-        assert await store.acquire(record.id, "me") is None
-        left = await Sender(record, "me", accelerated.surroundings(store, network)).execute()
+        left = await accelerated.execute(record, store, network)
         states = [state async for _, state, _ in results(store, await store.get(record.id))]
         await store.close()
         return left, states, phones
@@ -52,8 +51,7 @@ def test_retransmissions_follow_timer_e_until_timer_f(shared_redis: RedisServer)
         silent = MemoryPhone(network, 20_000, hears=lambda _: False)
         options = Options(batch_interval=0, random_delay=0, attempts=1)
         record = await accelerated.planned(store, "timers", options, [*phones, silent])
-        assert await store.acquire(record.id, "me") is None
-        await Sender(record, "me", accelerated.surroundings(store, network)).execute()
+        await accelerated.execute(record, store, network)
         await store.close()
         return phones, silent
 

@@ -1,0 +1,212 @@
+"""The options of a rollout as the command line takes them, declared once, for every command that makes or orders one."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final, Self, cast, get_type_hints
+
+import typer
+
+from resyncctl.cli.state import duration
+from resyncctl.errors import InputError
+from resyncctl.rollout.model import Action, OnBusy, Options
+
+if TYPE_CHECKING:
+    from resyncctl.engine.order import Order
+
+_D: Final = Options()
+_PACING: Final = "Pacing"
+_SELECTION: Final = "Phones"
+_SIP: Final = "SIP"
+_BUSY: Final = "Phones in a call"
+
+
+def _seconds(text: str, default: float, panel: str) -> object:
+    """Return a duration option with its default as people write it."""
+    return typer.Option(parser=duration, metavar="DUR", show_default=f"{default:g}s", help=text, rich_help_panel=panel)
+
+
+Phones = Annotated[
+    Path, typer.Argument(metavar="PHONES.csv", help="Registered phones; columns aor, contact, user_agent, …")
+]
+ActionOption = Annotated[Action, typer.Option(help="What the phones shall do.")]
+BatchSize = Annotated[int, typer.Option(min=1, max=100_000, help="Phones of one batch.", rich_help_panel=_PACING)]
+BatchInterval = Annotated[float, _seconds("From one batch to the next.", _D.batch_interval, _PACING)]
+RandomDelay = Annotated[float, _seconds("Jitter of each phone, DBID_RANDOM_DELAY.", _D.random_delay, _PACING)]
+Rate = Annotated[
+    float, typer.Option(min=0, max=1_000_000, help="Sends a second at most; 0 = unlimited.", rich_help_panel=_PACING)
+]
+MaxInFlight = Annotated[
+    int, typer.Option(min=1, max=50_000, help="Unanswered requests at most.", rich_help_panel=_PACING)
+]
+Now = Annotated[bool, typer.Option("--now", help="No batch interval and no random delay.", rich_help_panel=_PACING)]
+Attempts = Annotated[
+    int | None,
+    typer.Option(
+        min=1, max=10, help="Tries at a phone. \\[default: 3 for resync, 1 for reboot]", rich_help_panel=_PACING
+    ),
+]
+RetryDelay = Annotated[float, _seconds("Before the first retry; doubles.", _D.retry_delay, _PACING)]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(metavar="FIELD=GLOB", help="Only matching phones; repeatable.", rich_help_panel=_SELECTION),
+]
+AllContacts = Annotated[
+    bool, typer.Option("--all-contacts", help="Every binding is a target, not every phone.", rich_help_panel=_SELECTION)
+]
+BusyFileOption = Annotated[
+    Path | None, typer.Option(help="File with the AORs that are in a call, one a line.", rich_help_panel=_BUSY)
+]
+ForcedDelay = Annotated[float, _seconds("Longest wait for a call to end, DBID_RESYNC_DELAY.", _D.forced_delay, _BUSY)]
+IdleFor = Annotated[float, _seconds("Wait this long after a call.", _D.idle_for, _BUSY)]
+OnBusyOption = Annotated[
+    OnBusy | None,
+    typer.Option(help="At the forced delay. \\[default: force for resync, skip for reboot]", rich_help_panel=_BUSY),
+]
+EventOption = Annotated[
+    str, typer.Option(metavar="VALUE", help="Event value instead of the vendor's.", rich_help_panel=_SIP)
+]
+LocalAddress = Annotated[str, typer.Option(metavar="IP[:PORT]", help="Send from here.", rich_help_panel=_SIP)]
+OutboundProxy = Annotated[str, typer.Option(metavar="URI", help="Send through this proxy.", rich_help_panel=_SIP)]
+From = Annotated[str, typer.Option("--from", metavar="URI", help="From URI of the NOTIFYs.", rich_help_panel=_SIP)]
+TimerT1 = Annotated[float, _seconds("First retransmission.", _D.timer_t1, _SIP)]
+Timeout = Annotated[float, _seconds("Timer F: give up waiting.", _D.timeout, _SIP)]
+IdOption = Annotated[str, typer.Option("--id", metavar="ID", help="Name of the rollout; the same plan resumes it.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of the jitter.", rich_help_panel=_PACING)]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+PhonesFile = Annotated[
+    Path | None,
+    typer.Option("--phones", metavar="FILE", help="PHONES.csv, read each time.", rich_help_panel=_SELECTION),
+]
+SourceName = Annotated[
+    str, typer.Option("--source", metavar="NAME", help="A source of the configuration.", rich_help_panel=_SELECTION)
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunWords:
+    """Every run option with its default, in the order of the help; named as in `engine/order.RunOptions`, and `where`."""
+
+    action: ActionOption = _D.action
+    batch_size: BatchSize = _D.batch_size
+    batch_interval: BatchInterval = _D.batch_interval
+    random_delay: RandomDelay = _D.random_delay
+    rate: Rate = _D.rate
+    max_in_flight: MaxInFlight = _D.max_in_flight
+    now: Now = False
+    attempts: Attempts = None
+    retry_delay: RetryDelay = _D.retry_delay
+    where: Where = None
+    all_contacts: AllContacts = False
+    busy_file: BusyFileOption = None
+    forced_delay: ForcedDelay = _D.forced_delay
+    idle_for: IdleFor = _D.idle_for
+    on_busy: OnBusyOption = None
+    event: EventOption = ""
+    local_address: LocalAddress = ""
+    outbound_proxy: OutboundProxy = ""
+    from_uri: From = ""
+    timer_t1: TimerT1 = _D.timer_t1
+    timeout: Timeout = _D.timeout
+    seed: Seed = None
+    yes: Yes = False
+
+    @classmethod
+    def of(cls, options: Mapping[str, object]) -> Self:
+        """Fill what `with_run_options` handed over up with the defaults."""
+        values = dict(options)
+        if "busy_file" in values:
+            values["busy_file"] = Path(str(values["busy_file"]))
+        for name, kind in (("action", Action), ("on_busy", OnBusy)):
+            if name in values:
+                values[name] = kind(str(values[name]))
+        return cls(**values)  # type: ignore[arg-type]
+
+    def options(self) -> Options:
+        """Return them as the planner takes them; raises InputError."""
+        if self.timer_t1 < 0.01 or self.timeout < self.timer_t1:
+            raise InputError("--timer-t1 is at least 10ms, and --timeout not shorter than it")
+        reboot = self.action is Action.REBOOT
+        return Options(
+            action=self.action,
+            batch_size=self.batch_size,
+            batch_interval=0.0 if self.now else self.batch_interval,
+            random_delay=0.0 if self.now else self.random_delay,
+            forced_delay=self.forced_delay,
+            rate=self.rate,
+            max_in_flight=self.max_in_flight,
+            attempts=self.attempts or (1 if reboot else 3),
+            retry_delay=self.retry_delay,
+            on_busy=self.on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE),
+            idle_for=self.idle_for,
+            event=self.event,
+            all_contacts=self.all_contacts,
+            outbound_proxy=self.outbound_proxy,
+            from_uri=self.from_uri,
+            timer_t1=self.timer_t1,
+            timeout=self.timeout,
+        )
+
+
+def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Give a command the run options. It has the parameters `context: typer.Context` and `options: dict[str, object]`.
+
+    `options` holds those that the user gave, by the names of `engine/order.RunOptions`, as JSON has them; files are
+    absolute. It also holds `where`, a list of conditions, if there are any: in an order that stands beside the options.
+    """
+    offered = [
+        inspect.Parameter(
+            item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=_hints()[item.name]
+        )
+        for item in dataclasses.fields(RunWords)
+    ]
+    names = frozenset(parameter.name for parameter in offered)
+    parameters: list[inspect.Parameter] = []
+    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+        own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
+        parameters += offered if parameter.name == "options" else own
+
+    @functools.wraps(command)
+    def with_options(**values: object) -> None:
+        context = cast("typer.Context", values["context"])
+        given = {name: _plain(values[name]) for name in values if name in names and _is_given(context, name)}
+        own = {name: value for name, value in values.items() if name not in names}
+        command(**own, options=given)
+
+    with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    with_options.__annotations__ = {one.name: one.annotation for one in parameters}
+    return with_options
+
+
+def order_of(options: Mapping[str, object], *, phones: Path | None, source: str) -> Order:
+    """Return the order that `with_run_options`, `--phones` and `--source` make; raises InputError."""
+    from resyncctl.engine.order import read_order
+
+    if (phones is None) == (not source):
+        raise InputError("give --phones FILE or --source NAME, one of the two")
+    which = {"source": source} if phones is None else {"phones_file": str(phones.absolute())}
+    where = {"where": options["where"]} if options.get("where") else {}
+    rest = {name: value for name, value in options.items() if name != "where"}
+    return read_order({**which, **where, "options": rest})
+
+
+@functools.cache
+def _hints() -> Mapping[str, object]:
+    return get_type_hints(RunWords, include_extras=True)
+
+
+def _is_given(context: typer.Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and source.name == "COMMANDLINE"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Path):
+        return str(value.absolute())
+    return value.value if isinstance(value, Enum) else value

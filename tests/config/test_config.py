@@ -1,0 +1,348 @@
+"""Settings: who overrules whom, what every key takes, and that all that is wrong is told at once, with file, line and key."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from resyncctl.config import Settings, load, parse_listen
+from resyncctl.config.model import Model
+from resyncctl.errors import InputError
+from tests.config.conftest import Load
+
+EXAMPLE = Path(__file__).parents[2] / "deploy" / "resyncctl.toml"
+DEFAULTS: dict[str, object] = {
+    "redis_url": "",
+    "log_level": "warning",
+    "log_format": "auto",
+    "listen": "127.0.0.1:8420",
+    "tls_cert": None,
+    "tls_key": None,
+    "pool": "",
+    "requests_per_second": 50.0,
+    "max_streams": 200,
+    "max_body": 33_554_432,
+    "sources": {},
+}
+
+
+def plain(environ: dict[str, str] | None = None, **told: object) -> Settings:
+    """Load settings without a file."""
+    return load(file=None, environ=environ or {}, redis_url="", data_dir=None, log_level="", told=told)
+
+
+def values(settings: Settings) -> dict[str, object]:
+    """Return all settings but the data directory, which depends on the user."""
+    return {one.name: getattr(settings, one.name) for one in fields(settings) if one.name != "data_dir"}
+
+
+def complaint(written: Load, *lines: str, environ: dict[str, str] | None = None, **told: object) -> str:
+    """Return what is said of settings that cannot be used, without the directory of the file."""
+    with pytest.raises(InputError) as caught:
+        written(*lines, environ=environ, **told)
+    return re.sub(r"/\S*/c\.toml", "c.toml", str(caught.value))
+
+
+def test_defaults_are_the_same_with_and_without_a_file(written: Load) -> None:
+    assert values(plain()) == DEFAULTS
+    assert values(written()) == DEFAULTS
+    assert written().data_dir == plain().data_dir
+
+
+def test_a_file_sets_every_key(written: Load, tmp_path: Path) -> None:
+    settings = written(
+        'redis_url = "redis+sentinel://a:26379,b:26379/main/0"',
+        'data_dir = "/data"',
+        'log_level = "debug"',
+        'log_format = "json"',
+        'listen = "[::]:443"',
+        'tls_cert = "/tls/cert.pem"',
+        'tls_key = "/tls/key.pem"',
+        'pool = "berlin"',
+        "requests_per_second = 2.5",
+        "max_streams = 7",
+        'max_body = "5 MiB"',
+        "[sources.hq]",
+        'file = "/phones/hq.csv"',
+    )
+    assert settings == Settings(
+        redis_url="redis+sentinel://a:26379,b:26379/main/0",
+        data_dir=Path("/data"),
+        log_level="debug",
+        log_format="json",
+        listen="[::]:443",
+        tls_cert=Path("/tls/cert.pem"),
+        tls_key=Path("/tls/key.pem"),
+        pool="berlin",
+        requests_per_second=2.5,
+        max_streams=7,
+        max_body=5 * 1024 * 1024,
+        sources={"hq": Path("/phones/hq.csv")},
+    )
+    assert settings.address == ("::", 443)
+
+
+def test_the_command_line_overrules_the_environment_which_overrules_the_file(written: Load) -> None:
+    lines = ('listen = "file:1"', 'pool = "file"', "max_streams = 1")
+    settings = written(*lines, environ={"LISTEN": "env:2", "POOL": "env"}, listen="told:3")
+    assert (settings.listen, settings.pool, settings.max_streams) == ("told:3", "env", 1)
+
+
+def test_every_key_can_be_set_in_the_environment() -> None:
+    settings = plain(
+        {
+            "RESYNCCTL_LOG_FORMAT": "text",
+            "RESYNCCTL_REQUESTS_PER_SECOND": "9.5",
+            "RESYNCCTL_MAX_STREAMS": "3",
+            "RESYNCCTL_MAX_BODY": "64KiB",
+            "RESYNCCTL_TLS_CERT": "/c",
+            "RESYNCCTL_TLS_KEY": "/k",
+            "RESYNCCTL_SOURCES__HQ__FILE": "/hq.csv",
+            "RESYNCCTL_SOURCES__NEW_YORK__FILE": "/ny.csv",
+        }
+    )
+    assert values(settings) == DEFAULTS | {
+        "log_format": "text",
+        "requests_per_second": 9.5,
+        "max_streams": 3,
+        "max_body": 65_536,
+        "tls_cert": Path("/c"),
+        "tls_key": Path("/k"),
+        "sources": {"hq": Path("/hq.csv"), "new_york": Path("/ny.csv")},
+    }
+
+
+def test_an_empty_variable_says_nothing(written: Load) -> None:
+    assert written("max_streams = 5", environ={"MAX_STREAMS": "", "LISTEN": ""}).max_streams == 5
+    assert values(plain({"RESYNCCTL_LOG_LEVEL": "", "RESYNCCTL_CONFIG": ""})) == DEFAULTS
+
+
+@pytest.mark.parametrize("level", ["debug", "error"])
+def test_the_log_level_of_the_environment_counts_with_and_without_a_file(written: Load, level: str) -> None:
+    assert plain({"RESYNCCTL_LOG_LEVEL": level}).log_level == level
+    assert written('log_level = "info"', environ={"LOG_LEVEL": level}).log_level == level
+
+
+def test_sources_of_the_environment_are_added_to_those_of_the_file_whose_spelling_stays(written: Load) -> None:
+    settings = written(
+        'sources.HQ.file = "/old"', 'sources.lab.file = "/lab"',
+        environ={"SOURCES__HQ__FILE": "/new", "SOURCES__SHOP__FILE": "/shop"},
+    )  # fmt: skip
+    assert settings.sources == {"HQ": Path("/new"), "lab": Path("/lab"), "shop": Path("/shop")}
+
+
+def test_relative_paths_in_the_file_start_at_its_directory(
+    written: Load, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir("/")
+    monkeypatch.setenv("HOME", "/home/of")
+    settings = written(
+        'data_dir = "data"', 'tls_cert = "../cert.pem"', 'sources.hq.file = "hq.csv"', 'sources.mine.file = "~/m.csv"',
+        environ={"TLS_KEY": "key.pem", "SOURCES__LAB__FILE": "lab.csv"},
+    )  # fmt: skip
+    assert settings.data_dir == tmp_path / "data"
+    assert settings.tls_cert == tmp_path / "../cert.pem"
+    assert settings.tls_key == Path("/key.pem")
+    assert settings.sources == {
+        "hq": tmp_path / "hq.csv", "lab": Path("/lab.csv"), "mine": Path("/home/of/m.csv"),
+    }  # fmt: skip
+
+
+def test_the_environment_names_the_file_when_the_command_line_does_not(tmp_path: Path) -> None:
+    (tmp_path / "told.toml").write_text("max_streams = 1")
+    (tmp_path / "around.toml").write_text("max_streams = 2")
+    environ = {"RESYNCCTL_CONFIG": str(tmp_path / "around.toml")}
+    assert plain(environ).max_streams == 2
+    told = load(file=tmp_path / "told.toml", environ=environ, redis_url="", data_dir=None, log_level="")
+    assert told.max_streams == 1
+
+
+def test_a_missing_file_says_who_named_it() -> None:
+    with pytest.raises(InputError) as caught:
+        plain({"RESYNCCTL_CONFIG": "/nowhere/c.toml"})
+    assert str(caught.value) == (
+        "RESYNCCTL_CONFIG /nowhere/c.toml: cannot be read (No such file or directory); name a TOML file,"
+        " or unset RESYNCCTL_CONFIG"
+    )
+
+
+def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_lines(written: Load) -> None:
+    text = complaint(
+        written,
+        "# a comment",
+        'redis_uri = "redis://:hunter2@h"',
+        'log_level = "loud"',
+        "",
+        "max_streams = 0",
+        'sources.hq.fiel = "x"',
+        'pool = "a b"',
+        environ={"LISTEN": "9", "MAX_BODYS": "5"},
+        requests_per_second="many",
+    )
+    assert text == (
+        "--config c.toml: line 2: unknown key 'redis_uri', did you mean redis_url?;"
+        " line 3: log_level 'loud' is none of debug, info, warning, error;"
+        " line 5: max_streams 0 is less than 1;"
+        " line 6: unknown key 'sources.hq.fiel', did you mean sources.hq.file?;"
+        ' line 6: sources.hq.file is missing; write file = "PHONES.csv";'
+        " line 7: pool 'a b' is not a name; use up to 64 letters, digits, '.', '_' and '-', a letter or a digit first;"
+        " known keys: redis_url, data_dir, log_level, log_format, listen, tls_cert, tls_key, pool, requests_per_second,"
+        " max_streams, max_body, sources;"
+        " nothing reads RESYNCCTL_MAX_BODYS, did you mean RESYNCCTL_MAX_BODY?;"
+        " RESYNCCTL_LISTEN '9' is not HOST:PORT; write for example 127.0.0.1:8420 or [::1]:8420;"
+        " --requests-per-second 'many' is not a number"
+    )
+
+
+def test_what_is_wrong_in_the_file_is_told_although_it_is_overruled(written: Load) -> None:
+    text = complaint(written, 'log_level = "loud"', environ={"LOG_LEVEL": "info"})
+    assert text == "--config c.toml: line 1: log_level 'loud' is none of debug, info, warning, error"
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_lack_anything(written: Load) -> None:
+    text = complaint(written, "[[", environ={"TLS_KEY": "/k", "LISTEN": "9"})
+    assert text.startswith("--config c.toml: not TOML: ")
+    assert "RESYNCCTL_LISTEN '9' is not HOST:PORT" in text
+    assert "tls_cert" not in text
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("redis_url = 5", "redis_url is not text in quotes"),
+        ("data_dir = []", "data_dir is not text in quotes"),
+        ('data_dir = "~nobody-of-that-name/x"', "data_dir '~nobody-of-that-name/x' is in no known home"),
+        ('log_level = ""', "log_level '' is none of debug, info, warning, error"),
+        ('log_format = "xml"', "log_format 'xml' is none of auto, json, text"),
+        ("listen = 8420", "listen is not text in quotes"),
+        ('listen = "0.0.0.0"', "listen '0.0.0.0' is not HOST:PORT; write for example"),
+        ('listen = "::1:8420"', "listen '::1:8420' is not HOST:PORT"),
+        ('listen = "h:65536"', "listen 'h:65536' is not HOST:PORT"),
+        ('listen = "http://h:1"', "listen 'http://h:1' is not HOST:PORT"),
+        ('tls_cert = "c.pem"', "tls_cert is given without tls_key; give both or neither"),
+        ('tls_key = "k.pem"', "tls_key is given without tls_cert; give both or neither"),
+        ('pool = "-x"', "pool '-x' is not a name"),
+        ("requests_per_second = 0", "requests_per_second 0 is not more than 0"),
+        ("requests_per_second = nan", "requests_per_second nan is not"),
+        ("requests_per_second = true", "requests_per_second True is not a number"),
+        ("max_streams = 1.5", "max_streams 1.5 is not a whole number"),
+        ("max_streams = 1_000_000", "max_streams 1000000 is more than 100000"),
+        ("max_body = 10", "max_body 10 is less than 1024"),
+        ('max_body = "5 MB"', "max_body '5 MB' is not a whole number"),
+        ("sources = 5", 'sources is not a table; write [sources.NAME] and below it file = "PHONES.csv"'),
+        ("sources.hq = 5", "sources.hq is not a table"),
+        ('sources.hq.file = ""', "sources.hq.file '' names no file"),
+        ("sources.hq.file = 5", "sources.hq.file is not text in quotes"),
+        ('[sources."a b"]\nfile = "x"', "sources.a b 'a b' is not a name"),
+        ('Listen = "h:1"', "unknown key 'Listen', did you mean listen?"),
+        ("log-level = 'info'", "unknown key 'log-level', did you mean log_level?"),
+        ("colour = 1", "unknown key 'colour'; known keys: redis_url, "),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_told_with_line_and_key(written: Load, line: str, text: str) -> None:
+    assert f"--config c.toml: line 2: {text}" in complaint(written, "", line)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "text"),
+    [
+        ("LISTEN", "x", "RESYNCCTL_LISTEN 'x' is not HOST:PORT"),
+        ("MAX_STREAMS", "many", "RESYNCCTL_MAX_STREAMS 'many' is not a whole number"),
+        ("SOURCES", "hq.csv", "RESYNCCTL_SOURCES is no table; set RESYNCCTL_SOURCES__NAME__FILE instead"),
+        ("SOURCES__HQ", "hq.csv", "RESYNCCTL_SOURCES__HQ is not a table"),
+        ("SOURCES__HQ__FIEL", "x", "unknown key 'sources.hq.fiel', did you mean sources.hq.file?"),
+        ("TLS_KEY", "/k", "RESYNCCTL_TLS_KEY is given without tls_cert"),
+        ("REDIS_URI", "x", "nothing reads RESYNCCTL_REDIS_URI, did you mean RESYNCCTL_REDIS_URL?"),
+        ("LISTEN__PORT", "1", "nothing reads RESYNCCTL_LISTEN__PORT, did you mean RESYNCCTL_LISTEN?"),
+        (
+            "SOURCE__HQ__FILE",
+            "x",
+            "nothing reads RESYNCCTL_SOURCE__HQ__FILE, did you mean RESYNCCTL_SOURCES__NAME__FILE?",
+        ),
+        ("LOG_LEVEL", "loud", "RESYNCCTL_LOG_LEVEL 'loud' is none of debug, info, warning, error"),
+    ],
+)
+def test_a_variable_that_cannot_be_used_is_told_by_its_name(name: str, value: str, text: str) -> None:
+    with pytest.raises(InputError) as caught:
+        plain({f"RESYNCCTL_{name}": value})
+    assert text in str(caught.value)
+
+
+def test_variables_that_kubernetes_sets_for_a_service_of_our_name_are_no_errors() -> None:
+    environ = {
+        "RESYNCCTL_PORT": "tcp://10.0.0.1:8420",
+        "RESYNCCTL_PORT_8420_TCP_ADDR": "10.0.0.1",
+        "RESYNCCTL_SERVICE_HOST": "10.0.0.1",
+        "RESYNCCTL_SERVICE_PORT": "8420",
+    }
+    assert values(plain(environ)) == DEFAULTS
+
+
+@pytest.mark.parametrize(
+    ("text", "address"),
+    [("127.0.0.1:8420", ("127.0.0.1", 8420)), ("[::1]:0", ("::1", 0)), ("pbx.example:65535", ("pbx.example", 65_535))],
+)
+def test_an_address_is_read_in_parts(text: str, address: tuple[str, int]) -> None:
+    assert parse_listen(text) == address
+
+
+@pytest.mark.parametrize(
+    "text", ["", ":1", "h:", "h", "[::1]", "::1:1", "[h]:1", "h:-1", "h:\u0661", "a b:1", "h:123456789"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(InputError, match=r"is not HOST:PORT"):
+        parse_listen(text)
+
+
+def test_a_password_is_in_no_representation() -> None:
+    settings = plain(redis_url="redis://user:hun/t@er2@h:1/0?password=hunter3")
+    assert "redis://user:***@h:1/0?password=***" in repr(settings)
+    assert "er2" not in f"{settings!r}{settings}"
+    assert "hunter3" not in repr(settings)
+
+
+def test_nothing_is_imported_for_a_file_that_is_not_there() -> None:
+    program = (
+        "import sys; from pathlib import Path; from resyncctl.config import load\n"
+        "environ = {'RESYNCCTL_DATA_DIR': '/d', 'RESYNCCTL_SERVER': 'https://h', 'RESYNCCTL_TOKEN_FILE': '/t'}\n"
+        "load(file=None, environ=environ, redis_url='', data_dir=None, log_level='')\n"
+        "sys.exit('pydantic' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def uncommented() -> str:
+    """Return the example with every key in force: keys stand right behind their `#`, prose behind a space."""
+    return re.sub(r"(?m)^#(?=[a-z\[])", "", EXAMPLE.read_text(encoding="utf-8"))
+
+
+def test_the_example_says_nothing_until_it_is_edited(written: Load) -> None:
+    assert values(written(EXAMPLE.read_text(encoding="utf-8"))) == DEFAULTS
+
+
+def test_the_example_has_every_key_with_its_default(written: Load, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/of")
+    assert list(tomllib.loads(uncommented())) == [
+        "redis_url", "data_dir", "log_level", "log_format", "listen", "tls_cert", "tls_key", "requests_per_second",
+        "max_streams", "max_body", "pool", "sources",
+    ]  # fmt: skip
+    settings = written(uncommented())
+    assert values(settings) == DEFAULTS | {"sources": {"hq": Path("/etc/resyncctl/hq.csv")}}
+    assert settings.data_dir == Path("/home/of/.local/share/resyncctl")
+
+
+def test_the_example_the_model_and_the_settings_have_the_same_keys() -> None:
+    names = {one.name for one in fields(Settings)}
+    assert set(Model.model_fields) == names
+    assert set(tomllib.loads(uncommented())) == names
+
+
+def test_the_example_marks_what_can_be_reloaded() -> None:
+    marked = re.findall(r"\[reload\](?:\n#[ \n][^\n]*|\n)*\n#\[?(\w+)", EXAMPLE.read_text(encoding="utf-8"))
+    assert set(marked) == {"sources", "log_level", "requests_per_second", "max_streams", "max_body"}
