@@ -130,16 +130,20 @@ class Scheduler:
             await self._timetable.read()
         now = self._clock()
         soonest = now + int(LOOK * 1_000_000)
+        due: list[tuple[Known, int]] = []
         for known in self._timetable:
-            name = known.record.name
-            if name in self._tasks:
+            if known.record.name in self._tasks or loop_now < known.again_at:
                 continue
-            is_due = known.due_us is not None and known.due_us <= now
-            if known.due_us is not None and not is_due:
+            if known.due_us is not None and known.due_us <= now:
+                due.append((known, known.due_us))
+                continue
+            if known.due_us is not None:
                 soonest = min(soonest, known.due_us)
-            if (is_due or known.record.waiting_us) and loop_now >= known.again_at:
-                self._tasks[name] = asyncio.create_task(self._handle(name, known))
-        return (soonest - now) / 1_000_000
+            if known.record.waiting_us:
+                self._begin(known.record, self._launch_waiting)
+        for start in range(0, len(due), _PAGE):
+            await self._claim(due[start : start + _PAGE], now)
+        return 0.0 if due else (soonest - now) / 1_000_000
 
     async def _sleep(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
@@ -182,53 +186,55 @@ class Scheduler:
     def _put_off(self, name: str) -> None:
         self._timetable.put_off(name, asyncio.get_running_loop().time() + AGAIN)
 
-    async def _handle(self, name: str, known: Known) -> None:
-        log = self._log.bind(schedule=name)
-        try:
-            if known.due_us is not None and known.due_us <= self._clock():
-                await self._fire(known, known.due_us, log)
+    async def _claim(self, due: Sequence[tuple[Known, int]], now: int) -> None:
+        """Claim the latest fire time of each that is due and begin to launch it, or note why not."""
+        ends = await self._schedules.ends([known.record.last_rollout for known, _ in due])
+        wanted = []
+        for (known, due_us), end in zip(due, ends, strict=True):
+            latest = known.when.latest(from_us(due_us - 1), from_us(now))
+            fire_us = due_us if latest is None else whole_us(latest)
+            before = known.record.last_rollout if end == 0 else ""
+            decided = decide(known.record, fire_us, now_us=now, busy=before)
+            if decided is not None:
+                wanted.append((known, decided))
+        for (known, decided), record in zip(wanted, await self._timetable.swap(wanted), strict=True):
+            name = decided.name
+            if record is None:  # somebody else has been at it; it is read again
+                self._put_off(name)
+            elif record.waiting_us != record.decided_us:
+                self._log.warning("schedule_skipped", schedule=name, note=record.note)
+            elif record.note and "waits" in record.note:
+                pass
             else:
-                await self._launch_waiting(known.record, log)
+                self._begin(record, self._launch_claimed)
+
+    def _begin(self, record: ScheduleRecord, launch: Callable[[ScheduleRecord, FilteringBoundLogger], Awaitable[None]]) -> None:
+        self._tasks[record.name] = asyncio.create_task(self._handle(record, launch))
+
+    async def _handle(
+        self, record: ScheduleRecord, launch: Callable[[ScheduleRecord, FilteringBoundLogger], Awaitable[None]]
+    ) -> None:
+        log = self._log.bind(schedule=record.name)
+        try:
+            await launch(record, log)
         except NotFoundError:
             self._timetable.forget()  # it has been removed
         except StoreError as error:
             log.warning("schedule_delayed", note=str(error))
-            self._put_off(name)
+            self._put_off(record.name)
         finally:
-            del self._tasks[name]
+            del self._tasks[record.name]
             self._wake.set()
 
-    async def _fire(self, known: Known, due_us: int, log: FilteringBoundLogger) -> None:
-        """Claim the latest fire time that is due and launch it, or note why not."""
-        seen, now = known.record, self._clock()
-        latest = known.when.latest(from_us(due_us - 1), from_us(now))
-        fire_us = due_us if latest is None else whole_us(latest)
-        before = await _unfinished(self._store, seen)
-
-        def change(record: ScheduleRecord) -> ScheduleRecord | None:
-            if (record.last_rollout, record.waiting_us) != (seen.last_rollout, seen.waiting_us):
-                return None  # another process has been at it
-            return decide(record, fire_us, now_us=now, busy=before)
-
-        decided = await self._timetable.change(seen.name, change)
-        if decided is None:
-            self._put_off(seen.name)
-            return
-        if decided.waiting_us != fire_us:
-            log.warning("schedule_skipped", note=decided.note)
-            return
-        if decided.note:
-            log.warning("schedule_delayed", note=decided.note)
-        if before:
-            self._put_off(seen.name)
-            return
+    async def _launch_claimed(self, record: ScheduleRecord, log: FilteringBoundLogger) -> None:
+        """Launch what was claimed just now."""
         async with self._room:
-            late = (self._clock() - fire_us) / 1_000_000
+            late = (self._clock() - record.waiting_us) / 1_000_000
             if late <= PUNCTUAL:
                 self.lags.append(late)
                 if self.on_fire is not None:
                     self.on_fire(late)
-            await self._launch(decided, log, note=decided.note)
+            await self._launch(record, log, note=record.note)
 
     async def _launch_waiting(self, record: ScheduleRecord, log: FilteringBoundLogger) -> None:
         """Launch what was claimed before: it waits for a rollout's end or for Redis, or whoever claimed it has died."""

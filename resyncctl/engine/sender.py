@@ -139,11 +139,11 @@ class Sender:
         self._claiming = 0
         self._ready: deque[Live] = deque()
         self._in_flight = 0
-        self._in_flight_told = 0
+        self._in_flight_told = self._retries_told = 0
         self._limit = options.max_in_flight
         self._alone = True
         self._quiet_until = float("-inf")
-        self._retries_elsewhere = 0
+        self._retries_left = attempts.budget(record.targets)
         self._last_end_at = 0.0
         self._pump_timer: asyncio.TimerHandle | None = None
         self._blocked = True  # nothing is sent before the first commit has succeeded
@@ -422,7 +422,7 @@ class Sender:
             self._log.warning("busy_state_unknown", reason=trouble)
         if self._last_end_at:
             tally.last_outcome_us = self._time.offset_us(self._last_end_at)
-        self._in_flight_told = self._in_flight
+        self._in_flight_told, self._retries_told = self._in_flight, tally.retries
         report = json.dumps(tally.part(in_flight=self._in_flight, waiting=len(self._deferrals)))
         return "" if report == self._reported else report
 
@@ -433,7 +433,9 @@ class Sender:
             self._shift(ahead)
         if control.report:
             total = json.loads(control.report)
-            self._retries_elsewhere = total.get("retries", 0) - self._tally.retries
+            # Our part of what is left: together the workers never use more than the budget.
+            left = attempts.budget(self._record.targets) - total.get("retries", 0)
+            self._retries_left = left // control.workers - (self._tally.retries - self._retries_told)
             self._share_in_flight(control.workers, total["counts"].get("sending", 0))
             if self._around.on_progress is not None:
                 self._around.on_progress(control.state, total)
@@ -624,6 +626,7 @@ class Sender:
             wait = self._retry_in(live, state, retry_after)
             if wait is not None:
                 self._tally.retries += 1
+                self._retries_left -= 1
                 self._note(live, TargetState.PLANNED, reason, status, planned_at=ended_at + wait, ended_at=ended_at)
                 live.deferred = False
                 if self._stopped:
@@ -637,7 +640,7 @@ class Sender:
         self._note(live, state, reason, status, planned_at=live.planned_at, ended_at=ended_at)
 
     def _retry_in(self, live: Live, state: TargetState, retry_after: int) -> float | None:
-        if self._tally.retries + self._retries_elsewhere >= attempts.budget(self._record.targets):
+        if self._retries_left <= 0:
             return None
         return attempts.retry_in(
             state,

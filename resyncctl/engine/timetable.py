@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from structlog.typing import FilteringBoundLogger
 
-    from resyncctl.store.schedules import Change, ScheduleStore
+    from resyncctl.store.schedules import Change, Changed, ScheduleStore
 
 PUNCTUAL: Final = 30.0
 """Seconds that a fire time may be late without being missed: another process may have had to take over."""
@@ -102,10 +102,17 @@ class Timetable:
 
     async def change(self, name: str, change: Change) -> ScheduleRecord | None:
         """Change a record, and know it; None when it was left as it is: then everything is read again."""
-        known = self._known.get(name)
-        changed = await self._store.update(name, change, seen=known.text if known else b"")
+        changed = await self._store.update(name, change)
+        return self._changed(changed)
+
+    async def swap(self, wanted: Sequence[tuple[Known, ScheduleRecord]]) -> Sequence[ScheduleRecord | None]:
+        """Change records if they are still what is known of them; None for one that is not: it is read again."""
+        swapped = await self._store.swap([(known.text, record) for known, record in wanted])
+        return [self._changed(changed) for changed in swapped]
+
+    def _changed(self, changed: Changed | None) -> ScheduleRecord | None:
         if changed is None:
-            self._changes = -1
+            self.forget()
             return None
         self._know(changed.record, changed.text, changed.number)
         self._own_changes.add(changed.number)

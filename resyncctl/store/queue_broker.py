@@ -30,7 +30,7 @@ from taskiq_redis import RedisStreamBroker
 
 from resyncctl.store import keys
 from resyncctl.store.queue import RETRY, Room
-from resyncctl.store.queue_leases import AWAY, GROUP, Delivery, Leases, insist, pauses
+from resyncctl.store.queue_leases import AWAY, GROUP, Delivery, Leases, Outage, insist, pauses
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -85,7 +85,6 @@ class BatchBroker(RedisStreamBroker):
         self._look_at = self._grace_until = 0.0
         self._looking: deque[tuple[str, bytes]] = deque()
         self._turn = itertools.count()
-        self._away = False
 
     @property
     def where(self) -> str:
@@ -101,9 +100,12 @@ class BatchBroker(RedisStreamBroker):
         await insist(super().startup)
 
     async def shutdown(self) -> None:
-        """Leave the group of each stream, and close the connections."""
+        """Leave the group of each stream, and close the connections, those to Sentinels too."""
         await self.leases.leave()
         await super().shutdown()
+        manager = getattr(self.connection_pool, "sentinel_manager", None)
+        for sentinel in () if manager is None else manager.sentinels:
+            await sentinel.aclose()
 
     async def kick(self, message: BrokerMessage) -> None:
         """Put a message into the stream that its label `queue_name` says."""
@@ -127,31 +129,25 @@ class BatchBroker(RedisStreamBroker):
             try:
                 delivery = await self._reclaim() or await self._read()
             except AWAY as error:
-                await self._wait_for_redis(error, next(pause))
+                self._outage.begins(error)
+                self._looking.clear()
+                if "NOGROUP" in str(error):  # Redis has lost its data
+                    with contextlib.suppress(*AWAY):
+                        await self._declare_consumer_group()
+                await asyncio.sleep(next(pause))
                 continue
-            if self._away:
-                self._away = False
-                pause = pauses()
-                self.log.warning("queue_found", where=self.where)
+            self._outage.ends()
+            pause = pauses()
             if delivery is not None and self.leases.take(delivery):
                 yield delivery
 
-    async def _wait_for_redis(self, error: Exception, pause: float) -> None:
-        """After an outage those who live renew first: until then nobody takes what looks like that of the dead."""
-        if not self._away:
-            self._away = True
-            self.log.warning("queue_lost", where=self.where, error=str(error) or type(error).__name__)
-        if "NOGROUP" in str(error):  # Redis has lost its data
-            with contextlib.suppress(*AWAY):
-                await self._declare_consumer_group()
-        self._looking.clear()
-        self._grace_until = asyncio.get_running_loop().time() + self._lease / 2
-        await asyncio.sleep(pause)
-
     async def _reclaim(self) -> Delivery | None:
-        """Take what another worker has not renewed, or what was handed back, if it is time to look for it."""
+        """Take what another worker has not renewed, or what was handed back, if it is time to look for it.
+
+        After an outage that is in half a lease: those who live renew first, and nobody takes theirs for that of the dead.
+        """
         now = asyncio.get_running_loop().time()
-        if not self._looking and now >= max(self._look_at, self._grace_until):
+        if not self._looking and now >= max(self._look_at, self._outage.noticed_at + self._lease / 2):
             self._look_at = now + self._lease / 4
             self._looking.extend((stream, b"0-0") for stream in self.streams)
         while self._looking:

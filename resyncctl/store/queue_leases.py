@@ -59,6 +59,30 @@ async def insist(
     return None
 
 
+class Outage:
+    """Whether Redis was away, as far as anybody here has noticed."""
+
+    def __init__(self, where: str, log: FilteringBoundLogger) -> None:
+        self.noticed_at = float("-inf")
+        """When it was last found away."""
+        self._where = where
+        self._log = log
+        self._away = False
+
+    def begins(self, error: Exception) -> None:
+        """Note that a command has failed."""
+        self.noticed_at = asyncio.get_running_loop().time()
+        if not self._away:
+            self._away = True
+            self._log.warning("queue_lost", where=self._where, error=str(error) or type(error).__name__)
+
+    def ends(self) -> None:
+        """Note that one has not."""
+        if self._away:
+            self._away = False
+            self._log.warning("queue_found", where=self._where)
+
+
 class Delivery(AckableMessage):
     """A message that came to this worker; `times` counts its deliveries, this one included."""
 
@@ -71,7 +95,14 @@ class Leases:
     """What one consumer has of some streams. Redis may be away: it is asked again, and at worst a lease ends."""
 
     def __init__(  # Any: as in RedisStore, the client's answers are annotated where they are used
-        self, redis: Any, streams: Sequence[str], *, consumer: str, lease: float, log: FilteringBoundLogger
+        self,
+        redis: Any,
+        streams: Sequence[str],
+        *,
+        consumer: str,
+        lease: float,
+        outage: Outage,
+        log: FilteringBoundLogger,
     ) -> None:
         """Hold deliveries of `lease` seconds under the name `consumer`."""
         self.hurry = asyncio.Event()
@@ -81,6 +112,7 @@ class Leases:
         self._consumer = consumer
         self._lease = lease
         self._idle = int(lease * 1000)
+        self._outage = outage
         self._log = log
         self._hold = self._script("hold")
         self._tidy = self._script("tidy")
@@ -108,7 +140,8 @@ class Leases:
                 for stream in self._streams:
                     await self._renew(stream)
                 pause = self._lease / 3
-            except AWAY:
+            except AWAY as error:
+                self._outage.begins(error)
                 pause = min(_LONGEST_PAUSE, self._lease / 12)
 
     async def _renew(self, stream: str) -> None:
@@ -117,6 +150,7 @@ class Leases:
         for first in range(0, len(entries), _AT_ONCE):
             part = entries[first : first + _AT_ONCE]
             held.update(await self._hold(keys=[stream], args=[GROUP, self._consumer, self._consumer, 0, 0, *part]))
+            self._outage.ends()
         for entry in set(entries) - held:
             if self._mine.get((stream, entry)) is False:  # None: settled meanwhile; True: said already
                 self._mine[stream, entry] = True

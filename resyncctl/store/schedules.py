@@ -6,13 +6,14 @@ The field `#` of the hash counts the changes, so that a scheduler reads all of i
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
 
 from resyncctl.errors import NotFoundError, StateError, StoreError
+from resyncctl.rollout.model import RolloutId
 from resyncctl.store import keys
 from resyncctl.store.redis_store import store_errors
 
@@ -114,13 +115,13 @@ class ScheduleStore:
         _, found = await self.snapshot()
         return [read_record(text) for _, text in sorted(found.items())]
 
-    async def update(self, name: str, change: Change, *, seen: bytes = b"") -> Changed | None:
+    async def update(self, name: str, change: Change) -> Changed | None:
         """Apply a change to what is stored now; None when the change leaves it as it is. NotFoundError for no such schedule.
 
-        `change` is called again when somebody else was faster. `seen` is the JSON that is likely to be there.
+        `change` is called again when somebody else was faster.
         """
         while True:
-            text, seen = seen or await self._text(name), b""
+            text = await self._text(name)
             new = change(read_record(text))
             if new is None:
                 return None
@@ -128,6 +129,28 @@ class ScheduleStore:
             number = await self._swap(name, text, written)
             if number:
                 return Changed(new, number, written)
+
+    async def swap(self, wanted: Sequence[tuple[bytes, ScheduleRecord]]) -> Sequence[Changed | None]:
+        """Write records for the JSON that they were made from, in one round trip; None = that is not there any more."""
+        texts = [_write(record) for _, record in wanted]
+        with store_errors(self._where):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for (seen, record), text in zip(wanted, texts, strict=True):
+                    await self._swap_script(keys=[keys.SCHEDULES], args=[record.name, seen, text], client=pipe)
+                numbers: list[int] = await pipe.execute()
+        return [
+            Changed(record, number, text) if number else None
+            for (_, record), text, number in zip(wanted, texts, numbers, strict=True)
+        ]
+
+    async def ends(self, rollouts: Sequence[str]) -> Sequence[int | None]:
+        """Return when rollouts ended, in one round trip: 0 = it is not over, None = there is none of that name."""
+        with store_errors(self._where):
+            async with self._redis.pipeline(transaction=False) as pipe:
+                for name in rollouts:
+                    pipe.hmget(keys.meta(RolloutId(name)), "state", "finished_us")
+                found: list[tuple[bytes | None, bytes | None]] = await pipe.execute()
+        return [None if state is None else int(finished or 0) for state, finished in found]
 
     async def remove(self, name: str) -> None:
         """Remove a schedule; its rollouts stay. NotFoundError when there is none of that name."""

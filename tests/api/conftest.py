@@ -54,6 +54,8 @@ def server(redis: RedisServer, office: Path, tokens: dict[Scope, str]) -> Iterat
     """Start the service, without a limit of requests."""
     with ApiServer(redis.url, sources={"office": office}, requests_per_second=0) as running:
         yield running
+    assert "request_failed" not in running.log(), running.log()
+    assert "Traceback" not in running.log(), running.log()
 
 
 @pytest.fixture

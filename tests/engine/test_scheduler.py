@@ -124,6 +124,7 @@ async def tick(scheduler: Scheduler) -> None:
     """Let a scheduler look once and bring what it began to its end."""
     for known in scheduler._timetable:
         known.again_at = 0.0
+    scheduler.wake()
     await scheduler._turn()
     await asyncio.gather(*scheduler._tasks.values())
 

@@ -91,7 +91,7 @@ class RedisSentinel:
 
     def _failed_over(self) -> bool:
         try:
-            with Redis(host=self.host, port=self.port) as sentinel:
+            with Redis(host=self.host, port=self.port, decode_responses=True) as sentinel:
                 address = tuple(sentinel.sentinel_get_master_addr_by_name(SERVICE) or ())
             with Redis(host=self.replica.host, port=self.replica.port) as client:
                 return (

@@ -470,7 +470,7 @@ async def test_the_batch_of_a_killed_worker_is_run_again_on_an_idle_queue(
     url: str, redis: Redis, journal: Journal, workers: Callable[..., list[QueueWorker]]
 ) -> None:
     both = workers(2, url, journal, lease=LEASE)
-    await put(url, "sleep:3", [1])
+    await put(url, "sleep:1.5", [1])
     await wait_until_async(lambda: journal.batches("start") == [1], "starting it", within=SOON)
     victim = journal.entries("start")[0].pid
     survivors = [worker for worker in both if worker.pid != victim]

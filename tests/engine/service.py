@@ -1,0 +1,103 @@
+"""Workers of the service in processes of their own, and rollouts that they execute: `with Fleet(controller, 4) as fleet`."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+from collections import Counter
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import redis
+
+from resyncctl.engine.launch import Launcher
+from resyncctl.engine.order import Order
+from resyncctl.rollout.model import RolloutId
+from resyncctl.store import keys
+from resyncctl.store.audit import Actor
+from resyncctl.store.redis_store import RedisStore
+from tests.engine.controller import Controller, Process, eventually
+
+WITHIN = 60.0
+"""Seconds that a rollout may take, a dead worker's lease included."""
+
+
+def launch(url: str, name: str, phones: Path, **options: object) -> None:
+    """Make a rollout that the service executes."""
+
+    async def story() -> None:
+        store = RedisStore(url)
+        try:
+            order = Order.model_validate({"phones_file": str(phones), "options": {"now": True, "yes": True, **options}})
+            await Launcher(store, {}).launch(order, Actor("test"), name=name)
+        finally:
+            await store.close()
+
+    asyncio.run(story())
+
+
+class Fleet:
+    """Some workers on one Redis. They are killed at the end; whoever wants them to end well says so."""
+
+    def __init__(self, controller: Controller, count: int, *, url: str, command: str = "worker") -> None:
+        self.controller, self.url, self._command = controller, url, command
+        self._count = count
+        self._stack = ExitStack()
+        self.workers: list[Process] = []
+
+    def add(self, *options: str) -> Process:
+        """Start one more."""
+        worker = self._stack.enter_context(self.controller.start(self._command, *options))
+        self.workers.append(worker)
+        return worker
+
+    def kill_one(self, rng: random.Random) -> None:
+        """Kill a worker with SIGKILL and start another one."""
+        victim = self.workers.pop(rng.randrange(len(self.workers)))
+        victim.kill()
+        self.add()
+
+    def alive(self) -> int:
+        """Return how many have announced themselves."""
+        with redis.Redis.from_url(self.url) as client:
+            return int(client.hlen(keys.WORKERS))
+
+    def shares(self, rollout: str) -> Counter[str]:
+        """Return how many phones accepted from each worker process."""
+        import json  # noqa: PLC0415
+
+        with redis.Redis.from_url(self.url) as client:
+            parts = client.hgetall(keys.part(RolloutId(rollout), "reports"))
+        found: Counter[str] = Counter()
+        for token, text in parts.items():
+            found[token.decode().rpartition(":")[0]] += json.loads(text)["counts"].get("accepted", 0)
+        return +found
+
+    def finished(self, rollout: str, *, within: float = WITHIN) -> dict[str, Any]:
+        """Wait for the end of a rollout and return its report."""
+        with redis.Redis.from_url(self.url) as client:
+            key = keys.meta(RolloutId(rollout))
+            eventually(lambda: bool(client.hget(key, "finished_us")), f"{rollout} has ended", within=within)
+        return self.controller.show(rollout)
+
+    def __enter__(self) -> Self:
+        for _ in range(self._count):
+            self.add()
+        eventually(lambda: self.alive() >= self._count, "all workers are there", within=30)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        texts = [worker.errors() for worker in self.workers]
+        self._stack.close()
+        if error is None:
+            assert not any("Traceback" in text for text in texts), texts
+
+
+def terminate(worker: Process) -> None:
+    """Ask a worker to end."""
+    worker.send(signal.SIGTERM)

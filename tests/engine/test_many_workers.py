@@ -1,0 +1,140 @@
+"""Several workers share one rollout: its rate, its pauses, its crashes; measured at the phones."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.engine.controller import Controller, eventually, states
+from tests.engine.recorder import Recorder, most_in_a_second
+from tests.engine.service import Fleet, launch, terminate
+from tests.peers.redis_server import RedisServer
+
+pytestmark = pytest.mark.needs("redis-server")
+
+JITTER = 0.005
+COUNT = 600
+
+
+@pytest.fixture
+def own_redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture
+def own(tmp_path: Path, own_redis: RedisServer) -> Controller:
+    return Controller(tmp_path / "data", own_redis.url)
+
+
+def listed(phones: Recorder, tmp_path: Path, name: str, count: int = COUNT, *, kinds: tuple[str, ...] = ("ok",)) -> Path:
+    users = [f"{kinds[index % len(kinds)]}.{name}{index}" for index in range(count)]
+    return phones.phone_list(tmp_path / f"{name}.csv", users)
+
+
+def test_four_workers_share_a_rollout_and_together_keep_its_rate(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    with Fleet(own, 4, url=own_redis.url) as fleet:
+        path = listed(phones, tmp_path, "shared", kinds=("ok", "once503", *["ok"] * 4, "late200"))
+        launch(own_redis.url, "shared", path, rate=150, batch_size=20, batch_interval="0s", retry_delay="300ms")
+        report = fleet.finished("shared")
+        assert report["counts"] == {"accepted": COUNT}
+        assert report["retries"] == 86
+        assert len(fleet.shares("shared")) >= 2
+    times = sorted(one.at for one in phones.requests())
+    assert most_in_a_second(times, jitter=JITTER) <= 150
+    assert set(phones.times()) == {row for row in own.results("shared")}
+
+
+def test_killed_workers_lose_nothing_and_send_no_reboot_twice(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    rng = random.Random(33)
+    with Fleet(own, 3, url=own_redis.url) as fleet:
+        for action in ("reboot", "resync"):
+            path = listed(phones, tmp_path, action, kinds=("ok", "late300"))
+            launch(own_redis.url, action, path, action=action, rate=120, batch_size=25)
+        for _ in range(4):
+            time.sleep(0.5 + rng.random())
+            fleet.kill_one(rng)
+        reports = {action: fleet.finished(action) for action in ("reboot", "resync")}
+    times = phones.times()
+    for action, report in reports.items():
+        results = own.results(action)
+        assert report["state"] == "finished"
+        assert report["counts"] == states(results)
+        assert len(results) == COUNT
+        sent = {user: times[user] for user in results}
+        if action == "reboot":
+            assert max(sent.values()) == 1
+            assert {results[user]["state"] for user, count in sent.items() if not count} <= {"unknown"}
+        else:
+            assert min(sent.values()) >= 1
+            assert states(results) == {"accepted": COUNT}
+
+
+def test_terminated_worker_hands_over_within_five_seconds_and_no_phone_notices(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    with Fleet(own, 2, url=own_redis.url) as fleet:
+        path = listed(phones, tmp_path, "handed", kinds=("ok", "late500"))
+        launch(own_redis.url, "handed", path, action="reboot", rate=100, batch_size=25)
+        eventually(lambda: len(phones.times()) > COUNT // 5, "it is under way", within=20)
+        for worker in fleet.workers[:]:
+            began = time.monotonic()
+            terminate(worker)
+            assert worker.status(within=8) == 0
+            assert time.monotonic() - began < 5
+            fleet.workers.remove(worker)
+            fleet.add()
+        report = fleet.finished("handed")
+    assert report["counts"] == {"accepted": COUNT}
+    assert max(phones.times().values()) == 1
+
+
+def test_pause_resume_and_abort_reach_every_worker_within_a_second(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    with Fleet(own, 3, url=own_redis.url) as fleet:
+        path = listed(phones, tmp_path, "steered", 1500)
+        launch(own_redis.url, "steered", path, action="reboot", rate=150, batch_size=25)
+        eventually(lambda: len(phones.times()) > 150, "it is under way", within=20)
+        assert own.run("rollout", "pause", "steered")[0] == 0
+        paused_at = time.time()
+        time.sleep(2.5)
+        last_at = max(one.at for one in phones.requests())
+        assert last_at < paused_at + 1
+        assert own.run("rollout", "resume", "steered")[0] == 0
+        resumed_at = time.time()
+        eventually(lambda: len(phones.times()) > 600, "it goes on", within=20)
+        first_after = min(one.at for one in phones.requests() if one.at > last_at)
+        assert first_after < resumed_at + 1
+        assert own.run("rollout", "abort", "steered")[0] == 0
+        aborted_at = time.time()
+        report = fleet.finished("steered")
+        assert max(one.at for one in phones.requests()) < aborted_at + 1
+    sent = len(phones.times())
+    assert report["counts"] == {"accepted": sent, "cancelled": 1500 - sent}
+    assert most_in_a_second((one.at for one in phones.requests()), jitter=JITTER) <= 150
+
+
+def test_redis_that_is_killed_under_three_workers_forgets_nothing(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    with Fleet(own, 3, url=own_redis.url) as fleet:
+        path = listed(phones, tmp_path, "outage", kinds=("ok", "late300"))
+        launch(own_redis.url, "outage", path, action="reboot", rate=100, batch_size=25)
+        for count in (100, 300):
+            eventually(lambda count=count: len(phones.times()) > count, "it is under way", within=30)  # type: ignore[misc]
+            own_redis.kill()
+            time.sleep(1.0)
+            own_redis.start()
+        report = fleet.finished("outage")
+    assert report["counts"] == {"accepted": COUNT}
+    assert phones.times() == dict.fromkeys(phones.times(), 1)
+    assert most_in_a_second((one.at for one in phones.requests()), jitter=JITTER) <= 100
