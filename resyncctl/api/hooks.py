@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Final
 from fastapi import Request, Response
 
 from resyncctl.api.client import address_of
-from resyncctl.api.models import HookAnswer, HookCreated, HookReports, HookWish
 from resyncctl.api.plans import check_order, order_of
 from resyncctl.api.problems import ProblemError
 from resyncctl.api.security import Who, limit
 from resyncctl.api.services import Services, Use
+from resyncctl.api.standing_models import HookAnswer, HookCreated, HookReports, HookWish
 from resyncctl.engine.access import Scope
 from resyncctl.engine.hooks import HookAuth, new_hook, parse_event
 from resyncctl.errors import AccessError

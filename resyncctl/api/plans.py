@@ -50,7 +50,7 @@ async def create_plan(body: Order, services: Use, caller: Who, once: OnceOnly) -
     """
     check_order(body, caller)
 
-    async def make() -> tuple[Mapping[str, object], str]:
+    async def make(_: str) -> tuple[Mapping[str, object], str]:
         report = await services.launcher.keep(body)
         return report, f"/v1/plans/{report['plan_hash']}"
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Query, Response
 
-from resyncctl.api.idempotency import OnceOnly
+from resyncctl.api.idempotency import OnceOnly, named
 from resyncctl.api.models import Accepted, Launch, Report, Reports, Retry, Targets
 from resyncctl.api.problems import wrong_fields
 from resyncctl.api.security import Who
@@ -56,8 +56,8 @@ async def launch_rollout(body: Launch, services: Use, caller: Who, once: OnceOnl
     was made, the id names another rollout, or there is a freeze.
     """
 
-    async def make() -> tuple[Mapping[str, object], str]:
-        name = body.id or once.name(body.plan_hash[:8])
+    async def make(unique: str) -> tuple[Mapping[str, object], str]:
+        name = body.id or named(body.plan_hash[:8], unique)
         launched = await services.launcher.launch_kept(body.plan_hash, caller.actor, name=name)
         services.wake()
         return {"rollout": launched.record.id}, f"/v1/rollouts/{launched.record.id}"
@@ -114,8 +114,8 @@ async def retry_rollout(rollout: str, body: Retry, services: Use, caller: Who, o
     states = target_states(body.states, field="states")
     parent = await find(services.store, rollout)
 
-    async def make() -> tuple[Mapping[str, object], str]:
-        name = body.id or once.name(f"{parent.id[:50]}-r")
+    async def make(unique: str) -> tuple[Mapping[str, object], str]:
+        name = body.id or named(f"{parent.id[:50]}-r", unique)
         launched = await services.launcher.retry(
             parent.id, caller.actor, states=states, now=body.now, yes=body.yes, name=name
         )

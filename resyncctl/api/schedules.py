@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Query, Response
 
 from resyncctl.api.idempotency import OnceOnly
-from resyncctl.api.models import Accepted, Fires, ScheduleReport, ScheduleReports, ScheduleWish
+from resyncctl.api.models import Accepted
 from resyncctl.api.plans import check_order, order_of
 from resyncctl.api.rollouts import PAGE, Limit, PageCursor
 from resyncctl.api.security import Who
 from resyncctl.api.services import Use
+from resyncctl.api.standing_models import Fires, ScheduleReport, ScheduleReports, ScheduleWish
 from resyncctl.clock import from_us
 from resyncctl.engine.access import Scope
 from resyncctl.engine.calendar import When
@@ -52,7 +53,7 @@ async def create_schedule(body: ScheduleWish, services: Use, caller: Who, once: 
     order = order_of(body)
     check_order(order, caller)
 
-    async def make() -> tuple[Mapping[str, object], str]:
+    async def make(_: str) -> tuple[Mapping[str, object], str]:
         now_us = services.now_us()
         when = When.parse(now=from_us(now_us), cron=body.cron, every=str(body.every), at=body.at, tz=body.tz)
         record, _ = await services.schedules.add(
@@ -105,7 +106,7 @@ async def run_schedule(name: str, services: Use, caller: Who, once: OnceOnly) ->
     Its fire times stay as they are. 409: its rollout before is not over, or there is a freeze.
     """
 
-    async def make() -> tuple[Mapping[str, object], str]:
+    async def make(_: str) -> tuple[Mapping[str, object], str]:
         launched = await services.schedules.run(name, caller.actor, now_us=services.now_us())
         services.wake()
         return {"rollout": launched.record.id}, f"/v1/rollouts/{launched.record.id}"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -19,7 +19,7 @@ from resyncctl.clock import from_us, now_us
 from resyncctl.duration import format_duration
 from resyncctl.engine.calendar import iso
 from resyncctl.engine.order import read_order
-from resyncctl.engine.schedules import fire_id, has_ended, last_rollout
+from resyncctl.engine.schedules import fire_id
 from resyncctl.engine.timetable import PUNCTUAL, Known, Timetable, decide, whole_us
 from resyncctl.errors import NotFoundError, StoreError
 from resyncctl.store.audit import Actor
@@ -40,6 +40,8 @@ AGAIN: Final = 1.0
 """Seconds until a launch that Redis has refused, or that waits for the rollout before, is tried again."""
 _AT_ONCE: Final = 8
 """Launches at a time."""
+_PAGE: Final = 100
+"""Fire times that are claimed in one round trip."""
 _KEPT_LAGS: Final = 10_000
 _DRAIN: Final = 2.0
 """Seconds that launches may go on after a stop; what they leave undone another process does."""
@@ -50,6 +52,9 @@ class Launches(Protocol):
 
     async def launch(self, order: Order, actor: Actor, *, name: str = "") -> Launched:
         """Make the rollout of that name, if there is none."""
+
+
+_Launch = Callable[["ScheduleRecord", "FilteringBoundLogger"], Awaitable[None]]
 
 
 class Scheduler:
@@ -110,6 +115,7 @@ class Scheduler:
                     wait = await self._turn()
                     lost = False
                 except StoreError as error:
+                    self._timetable.forget()  # what was written may or may not be there
                     if not lost:
                         self._log.warning("redis_lost", error=str(error))
                     lost, wait = True, LOOK
@@ -189,31 +195,33 @@ class Scheduler:
     async def _claim(self, due: Sequence[tuple[Known, int]], now: int) -> None:
         """Claim the latest fire time of each that is due and begin to launch it, or note why not."""
         ends = await self._schedules.ends([known.record.last_rollout for known, _ in due])
-        wanted = []
+        wanted: list[tuple[Known, ScheduleRecord]] = []
+        waits = set()
         for (known, due_us), end in zip(due, ends, strict=True):
             latest = known.when.latest(from_us(due_us - 1), from_us(now))
-            fire_us = due_us if latest is None else whole_us(latest)
             before = known.record.last_rollout if end == 0 else ""
-            decided = decide(known.record, fire_us, now_us=now, busy=before)
-            if decided is not None:
-                wanted.append((known, decided))
-        for (known, decided), record in zip(wanted, await self._timetable.swap(wanted), strict=True):
-            name = decided.name
+            decided = decide(known.record, due_us if latest is None else whole_us(latest), now_us=now, busy=before)
+            if decided is None:
+                self._put_off(known.record.name)
+                continue
+            wanted.append((known, decided))
+            if before:
+                waits.add(decided.name)
+        for (_, decided), record in zip(wanted, await self._timetable.swap(wanted), strict=True):
             if record is None:  # somebody else has been at it; it is read again
-                self._put_off(name)
+                self._put_off(decided.name)
             elif record.waiting_us != record.decided_us:
-                self._log.warning("schedule_skipped", schedule=name, note=record.note)
-            elif record.note and "waits" in record.note:
-                pass
+                self._log.warning("schedule_skipped", schedule=record.name, note=record.note)
+            elif record.name in waits:
+                self._log.info("schedule_queued", schedule=record.name, note=record.note)
+                self._put_off(record.name)
             else:
                 self._begin(record, self._launch_claimed)
 
-    def _begin(self, record: ScheduleRecord, launch: Callable[[ScheduleRecord, FilteringBoundLogger], Awaitable[None]]) -> None:
+    def _begin(self, record: ScheduleRecord, launch: _Launch) -> None:
         self._tasks[record.name] = asyncio.create_task(self._handle(record, launch))
 
-    async def _handle(
-        self, record: ScheduleRecord, launch: Callable[[ScheduleRecord, FilteringBoundLogger], Awaitable[None]]
-    ) -> None:
+    async def _handle(self, record: ScheduleRecord, launch: _Launch) -> None:
         log = self._log.bind(schedule=record.name)
         try:
             await launch(record, log)
@@ -238,13 +246,13 @@ class Scheduler:
 
     async def _launch_waiting(self, record: ScheduleRecord, log: FilteringBoundLogger) -> None:
         """Launch what was claimed before: it waits for a rollout's end or for Redis, or whoever claimed it has died."""
-        before = await last_rollout(self._store, record)
-        if before is not None and not has_ended(before):
+        (end,) = await self._schedules.ends([record.last_rollout])
+        if end == 0:
             self._put_off(record.name)
             return
         async with self._room:
             now, fire_us = self._clock(), record.waiting_us
-            late = (now - (fire_us if before is None else max(fire_us, before.finished_us))) / 1_000_000
+            late = (now - max(fire_us, end or 0)) / 1_000_000
             fire = iso(from_us(fire_us))
             if late > max(record.grace, PUNCTUAL):
                 error = f"{fire}: given up, it was late by {format_duration(late)}"
@@ -283,8 +291,3 @@ class Scheduler:
             return replace(settled, last_rollout=rollout, last_fire_us=fire_us) if rollout else settled
 
         await self._timetable.change(name, change)
-
-
-async def _unfinished(store: RedisStore, record: ScheduleRecord) -> str:
-    found = await last_rollout(store, record)
-    return "" if found is None or has_ended(found) else found.id

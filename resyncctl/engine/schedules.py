@@ -12,7 +12,6 @@ from resyncctl.clock import from_us
 from resyncctl.engine.calendar import When, iso
 from resyncctl.engine.launch import check_agreed
 from resyncctl.engine.order import read_order
-from resyncctl.engine.tally import is_over
 from resyncctl.errors import InputError, NotFoundError, StateError
 from resyncctl.rollout.model import RolloutId
 from resyncctl.store.audit import Actor, AuditLog
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
     from resyncctl.engine.launch import Launched, Launcher
     from resyncctl.engine.order import Order
     from resyncctl.engine.planning import Plan
-    from resyncctl.store.records import RolloutRecord
     from resyncctl.store.redis_store import RedisStore
 
 GRACE: Final = 3600.0
@@ -47,7 +45,6 @@ class Schedules:
     """Changes schedules for somebody and writes it to the audit log. Methods raise NotFoundError for no such schedule."""
 
     def __init__(self, store: RedisStore, launcher: Launcher) -> None:
-        self._rollouts = store
         self._launcher = launcher
         self._audit = AuditLog(store)
         self.store = ScheduleStore(store)
@@ -124,26 +121,15 @@ class Schedules:
         Raises StateError while its rollout before is not over, and what `Launcher.launch` raises.
         """
         record = await self.store.get(name)
-        before = await last_rollout(self._rollouts, record)
-        if before is not None and not has_ended(before):
+        if (await self.store.ends([record.last_rollout]))[0] == 0:
             raise StateError(
-                f"rollout {before.id} of schedule {name} is {before.state.value}; let it end, or abort it, first"
+                f"rollout {record.last_rollout} of schedule {name} is not over; let it end, or abort it, first"
             )
         wanted = run_id(name, from_us(now_us))
         launched = await self._launcher.launch(read_order(record.order), actor, name=wanted)
         await self.store.update(name, lambda known: replace(known, last_rollout=launched.record.id, last_error=""))
         await self._audit.record(actor, "schedule.run", name, {"rollout": launched.record.id})
         return launched
-
-
-async def last_rollout(store: RedisStore, record: ScheduleRecord) -> RolloutRecord | None:
-    """Return the rollout that a schedule launched last; None when there is none, or none any more."""
-    return await store.find(RolloutId(record.last_rollout)) if record.last_rollout else None
-
-
-def has_ended(rollout: RolloutRecord) -> bool:
-    """Whether nothing of a rollout is left to be done."""
-    return is_over(rollout.state) and bool(rollout.finished_us)
 
 
 def check_name(name: str) -> None:

@@ -1,4 +1,4 @@
-"""How sends are spread over time: jitter, site interleaving, the spacing that keeps the rate, and the limiter at run time."""
+"""How sends are spread over time: jitter, site interleaving, and the spacing that keeps the rate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SLACK: Final = 0.005
 """Share by which sends are planned further apart than the rate asks for, and the seconds by which a send may be late.
 
 R sends planned R * 1.005 / R = 1.005 s apart, each at most 5 ms late, are never more than R in one second, exactly.
-A send that is later than that shifts everything behind it."""
+A send that would be later than that is given up for a later slot, and everything behind it is shifted."""
 
 
 def seed_of(*parts: str) -> int:
@@ -52,29 +52,3 @@ def interleave(sites: Sequence[int]) -> list[int]:
         position[index] = (seen[site] + 0.5) / totals[site]
         seen[site] += 1
     return sorted(range(len(sites)), key=position.__getitem__)
-
-
-class Limiter:
-    """Assigns send times at run time: never closer than the spacing, lost time never caught up by a burst.
-
-    Times are seconds on one clock. Planned sends, retries and released phones all come through here.
-    """
-
-    __slots__ = ("_next_free", "_spacing")
-
-    def __init__(self, rate: float) -> None:
-        self._spacing = spacing_us(rate) / 1_000_000
-        self._next_free = float("-inf")
-
-    def slot(self, wanted_at: float) -> float:
-        """Return the earliest time at which a send wanted at `wanted_at` may start."""
-        return max(self._next_free, wanted_at)
-
-    def take(self, slot: float, *, now: float) -> float:
-        """Use a slot at `now` and return how much later than tolerable that is: what the plan has to shift by, or 0."""
-        late = now - slot
-        if late <= SLACK:
-            self._next_free = slot + self._spacing
-            return 0.0
-        self._next_free = now + self._spacing
-        return late

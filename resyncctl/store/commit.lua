@@ -5,7 +5,7 @@
 --       prefix of lease keys, then for each batch: number, outcomes, intents, verdict ('' = goes on, 'done', 'free')
 --       a blob is a run of entries: place in the batch (2 bytes, big end first), packed outcome (25 bytes)
 -- Answer: {state, pause reason, plan offset zero in us, workers, merged report, slots}; {'lost', batch} when another worker
--- owns one of the batches: nothing is written then.
+-- owns one of the batches, {'lost', ''} when the rollout is gone: nothing is written then.
 local token = ARGV[1]
 for index = 8, #KEYS do
   local number = ARGV[9 + (index - 8) * 4]
@@ -14,11 +14,11 @@ for index = 8, #KEYS do
     return {'lost', number}
   end
 end
-redis.call('SET', KEYS[4], token, 'PX', ARGV[2])
 local state = redis.call('HGET', KEYS[1], 'state')
 if not state then
-  return {'lost', 'the rollout is gone'}
+  return {'lost', ''}
 end
+redis.call('SET', KEYS[4], token, 'PX', ARGV[2])
 local sending = state == 'running' or state == 'draining'
 
 local function write(key, blob)

@@ -78,11 +78,12 @@ class BatchBroker(RedisStreamBroker):
         self.log = log
         # Any: as in RedisStore, the client's answers are annotated where they are used.
         self._redis: Any = Redis(connection_pool=self.connection_pool)
-        self.leases = Leases(self._redis, self.streams, consumer=consumer, lease=lease, log=log)
+        self._outage = Outage(self.where, log)
+        self.leases = Leases(self._redis, self.streams, consumer=consumer, lease=lease, outage=self._outage, log=log)
         self.room: Room | None = None
         """Awaited before another delivery is taken."""
         self._lease = lease
-        self._look_at = self._grace_until = 0.0
+        self._look_at = 0.0
         self._looking: deque[tuple[str, bytes]] = deque()
         self._turn = itertools.count()
 

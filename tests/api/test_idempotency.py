@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from resyncctl.clock import now_us
 from resyncctl.engine.access import Scope
 from resyncctl.store.redis_store import RedisStore
 from resyncctl.store.service import ServiceStore
@@ -70,22 +72,37 @@ def test_a_request_that_failed_may_be_sent_again_with_its_key(client: httpx.Clie
     assert client.post("/v1/plans", json={"source": "office"}, headers=keyed("failing")).status_code == 201
 
 
+async def leave_pending(url: str, key: str, *, since_us: int) -> None:
+    """Leave a key as a process does that has died before it answered."""
+    store = RedisStore(url)
+    service = ServiceStore(store)
+    known = json.loads(await service.once(key, "{}"))
+    pending = {"fingerprint": known["fingerprint"], "pending": "f" * 32, "at_us": since_us}
+    await service.settle(key, json.dumps(pending))
+    await store.close()
+
+
 def test_while_the_first_is_in_work_the_second_is_told_to_ask_again(client: httpx.Client, redis: RedisServer) -> None:
-    first = client.post("/v1/plans", json={"source": "office"}, headers=keyed("busy"))
-    assert first.status_code == 201
-
-    async def in_work() -> None:
-        store = RedisStore(redis.url)
-        known = await ServiceStore(store).once("the-admin busy", "nothing")
-        fingerprint = known.partition('"fingerprint": "')[2].partition('"')[0]
-        pending = '{"fingerprint": "%s", "pending": "of another process"}'
-        await ServiceStore(store).settle("the-admin busy", pending % fingerprint)
-        await store.close()
-
-    asyncio.run(in_work())
+    assert client.post("/v1/plans", json={"source": "office"}, headers=keyed("busy")).status_code == 201
+    asyncio.run(leave_pending(redis.url, "the-admin busy", since_us=now_us()))
     response = client.post("/v1/plans", json={"source": "office"}, headers=keyed("busy"))
     problem(response, 409)
     assert response.headers["retry-after"] == "1"
+
+
+def test_what_a_dead_process_had_begun_is_finished_under_the_same_name(
+    client: httpx.Client, redis: RedisServer, phones: Recorder
+) -> None:
+    planned = plan(client, {"phones": phone_rows(phones, ["ok.died"]), "options": AT_ONCE})["plan_hash"]
+    wanted = {"plan_hash": planned}
+    ended(client, body(client.post("/v1/rollouts", json=wanted, headers=keyed("died")))["rollout"])
+    asyncio.run(leave_pending(redis.url, "the-admin died", since_us=now_us() - 61_000_000))
+    named = [body(client.post("/v1/rollouts", json=wanted, headers=keyed("died")))["rollout"] for _ in range(2)]
+    assert named == [f"{planned[:8]}-ffffffffff"] * 2
+    asyncio.run(leave_pending(redis.url, "the-admin died", since_us=now_us() - 61_000_000))
+    ended(client, named[0])
+    assert body(client.post("/v1/rollouts", json=wanted, headers=keyed("died")))["rollout"] == named[0]
+    assert phones.times(["ok.died"]) == {"ok.died": 2}
 
 
 def test_a_retry_and_a_schedule_honour_it_too(client: httpx.Client, phones: Recorder) -> None:

@@ -31,7 +31,9 @@ def own(tmp_path: Path, own_redis: RedisServer) -> Controller:
     return Controller(tmp_path / "data", own_redis.url)
 
 
-def listed(phones: Recorder, tmp_path: Path, name: str, count: int = COUNT, *, kinds: tuple[str, ...] = ("ok",)) -> Path:
+def listed(
+    phones: Recorder, tmp_path: Path, name: str, count: int = COUNT, *, kinds: tuple[str, ...] = ("ok",)
+) -> Path:
     users = [f"{kinds[index % len(kinds)]}.{name}{index}" for index in range(count)]
     return phones.phone_list(tmp_path / f"{name}.csv", users)
 
@@ -48,7 +50,7 @@ def test_four_workers_share_a_rollout_and_together_keep_its_rate(
         assert len(fleet.shares("shared")) >= 2
     times = sorted(one.at for one in phones.requests())
     assert most_in_a_second(times, jitter=JITTER) <= 150
-    assert set(phones.times()) == {row for row in own.results("shared")}
+    assert set(phones.times()) == set(own.results("shared"))
 
 
 def test_killed_workers_lose_nothing_and_send_no_reboot_twice(

@@ -6,8 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from resyncctl.engine.results import results
 from resyncctl.engine.dispatcher import Left
+from resyncctl.engine.results import results
 from resyncctl.rollout.model import Action, Options, TargetState
 from resyncctl.store.redis_store import RedisStore
 from resyncctl.transport.memory import Weather

@@ -697,7 +697,7 @@ async def test_a_schedule_can_be_run_by_hand_but_not_twice_at_once(service: Serv
     await service.schedules.pause("night", ADMIN)
     launched = await service.schedules.run("night", ADMIN, now_us=clock())
     assert launched.record.id == "night-run-20261124T010000Z"
-    with pytest.raises(StateError, match="rollout night-run-20261124T010000Z of schedule night is planned"):
+    with pytest.raises(StateError, match="rollout night-run-20261124T010000Z of schedule night is not over"):
         await service.schedules.run("night", ADMIN, now_us=clock() + 1_000_000)
 
 

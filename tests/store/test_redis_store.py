@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import random
 import time
 from collections.abc import AsyncIterator, Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -19,7 +22,7 @@ from resyncctl.rollout.states import RolloutState
 from resyncctl.store import keys
 from resyncctl.store.codec import decode_block, pack, record, unpack_batch
 from resyncctl.store.embedded import EmbeddedServer
-from resyncctl.store.records import Commit, Control
+from resyncctl.store.records import Claim, Claimed, Commit, Verdict
 from resyncctl.store.redis_store import RedisStore
 from resyncctl.vendors import Catalogue
 from tests.peers.ports import free_port
@@ -143,24 +146,36 @@ async def test_one_owner_at_a_time(store: RedisStore) -> None:
     assert await store.acquire(ID, "b") is None
 
 
-async def test_commit_writes_outcomes_and_intents_and_renews_the_lease(store: RedisStore, url: str) -> None:
+async def claimed(store: RedisStore, worker: str = "a", number: int = 0) -> Claim:
+    claim = await store.claim(ID, worker, number)
+    assert claim.claimed is Claimed.OK
+    return claim
+
+
+def part(accepted: int, **more: object) -> str:
+    return json.dumps({"counts": {"accepted": accepted}, "retries": 0, **more})
+
+
+async def test_commit_writes_outcomes_and_intents_and_renews_the_workers_lease(store: RedisStore, url: str) -> None:
     await running(store)
+    await claimed(store)
     with Redis.from_url(url) as client:
-        client.pexpire(keys.lease(ID), 500)
-        commit = Commit({0: blobs(ACCEPTED, 1, 2)}, {0: blobs(SENDING, 3)}, '{"counts": {"accepted": 2}}')
-        before = now_us()
-        control = await store.commit(ID, "a", commit, base_us=77)
-        assert client.pttl(keys.lease(ID)) > 9000
-    assert control == Control(RolloutState.RUNNING, "")
+        client.pexpire(keys.worker(ID, "a"), 500)
+        commit = Commit(
+            {0: blobs(ACCEPTED, 1, 2)}, {0: blobs(SENDING, 3)}, report=part(2, open={"sending": 1}), base_us=77
+        )
+        control = await store.commit(ID, "a", commit)
+        assert client.pttl(keys.worker(ID, "a")) > 9000
+    assert (control.state, control.base_us, control.workers) == (RolloutState.RUNNING, 77, 1)
+    assert json.loads(control.report)["counts"] == {"accepted": 2, "sending": 1, "planned": 7}
     assert unpack_batch((await store.outcomes(ID, [0]))[0]) == {1: ACCEPTED, 2: ACCEPTED, 3: SENDING}
     known = await store.get(ID)
-    assert (known.base_us, known.report) == (77, {"counts": {"accepted": 2}})
-    assert before <= known.seen_us <= now_us()
+    assert (known.base_us, known.report) == (77, json.loads(control.report))
 
 
 async def test_outcome_and_next_intent_of_one_target_in_one_commit_leave_the_intent(store: RedisStore) -> None:
     await running(store)
-    await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, {0: blobs(SENDING, 1)}), base_us=0)
+    await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, {0: blobs(SENDING, 1)}))
     assert unpack_batch((await store.outcomes(ID, [0]))[0]) == {1: SENDING}
 
 
@@ -168,32 +183,141 @@ async def test_outcome_and_next_intent_of_one_target_in_one_commit_leave_the_int
 async def test_commit_to_a_stopped_rollout_writes_outcomes_only(store: RedisStore, state: RolloutState) -> None:
     await running(store)
     await store.transition(ID, RolloutState.RUNNING, state, {"pause_reason": "operator"})
-    control = await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, {0: blobs(SENDING, 2)}), base_us=0)
-    assert control == Control(state, "operator")
+    wanted = Commit({0: blobs(ACCEPTED, 1)}, {0: blobs(SENDING, 2)}, wanted="100")
+    control = await store.commit(ID, "a", wanted, spacing_us=10)
+    assert (control.state, control.pause_reason, control.slots) == (state, "operator", [])
     assert unpack_batch((await store.outcomes(ID, [0]))[0]) == {1: ACCEPTED}
 
 
-async def test_commit_with_a_lost_lease_writes_nothing(store: RedisStore, url: str) -> None:
-    await running(store, "a")
-    await store.release(ID, "a")
-    assert await store.acquire(ID, "b") is None
+async def test_commit_to_a_batch_of_another_worker_writes_nothing_at_all(store: RedisStore) -> None:
+    await running(store, count=1200)
+    await claimed(store, "a", 0)
+    await claimed(store, "b", 1)
     before = await store.get(ID)
-    with pytest.raises(LeaseLostError, match=r"executed by another process now \(b\)"):
-        await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, {}, "{}"), base_us=5)
-    with Redis.from_url(url) as client:
-        client.delete(keys.lease(ID))  # also when the lease of the other one has ended meanwhile
-    with pytest.raises(LeaseLostError):
-        await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, {}, "{}"), base_us=5)
-    assert await store.outcomes(ID, [0]) == [{}]
+    with pytest.raises(LeaseLostError, match=r"executed by another process now \(1\)"):
+        await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1), 1: blobs(ACCEPTED, 1)}, report=part(2), base_us=5))
+    assert await store.outcomes(ID, [0, 1]) == [{}, {}]
     assert await store.get(ID) == before
+    await store.commit(ID, "b", Commit({1: blobs(ACCEPTED, 1)}, verdicts={1: Verdict.DONE}))
+    with pytest.raises(LeaseLostError):  # it is done, by somebody else
+        await store.commit(ID, "a", Commit({1: blobs(ACCEPTED, 1)}))
 
 
-async def test_expired_lease_is_still_its_owners_as_long_as_nobody_took_it(store: RedisStore, url: str) -> None:
+async def test_batch_is_held_as_long_as_its_worker_lives_and_taken_over_afterwards(store: RedisStore, url: str) -> None:
+    await running(store)
+    await claimed(store, "a")
+    await store.commit(ID, "a", Commit(intents={0: blobs(SENDING, 3)}))
+    assert (await store.claim(ID, "b", 0)).claimed is Claimed.HELD
+    assert (await store.steer(ID, "a")).held == 1
+    await store.retire(ID, "a")
+    course = await store.steer(ID, "a")
+    assert (course.held, course.orphans) == (0, (0,))
+    taken = await claimed(store, "b")
+    assert (taken.deaths, unpack_batch(taken.outcomes)) == (1, {3: SENDING})
+    assert len(decode_block(taken.block)) == 10
+    await store.commit(ID, "b", Commit(verdicts={0: Verdict.FREE}))
+    assert (await claimed(store, "c")).deaths == 0 + 1  # it was given back: nobody has died again
+    await store.commit(ID, "c", Commit(verdicts={0: Verdict.DONE}))
+    assert (await store.claim(ID, "d", 0)).claimed is Claimed.DONE
+    assert (await store.steer(ID, "a")).done == 1
+    assert await store.taken(ID) == {0}
+
+
+@pytest.mark.parametrize("state", [RolloutState.PAUSED, RolloutState.ABORTED])
+async def test_stopped_rollout_gives_no_batch_away_but_an_aborted_one_what_a_dead_worker_left(
+    store: RedisStore, state: RolloutState
+) -> None:
+    await running(store, count=1200)
+    await claimed(store, "a", 1)
+    await store.retire(ID, "a")
+    await store.transition(ID, RolloutState.RUNNING, state)
+    assert (await store.claim(ID, "b", 0)).claimed is Claimed.IDLE
+    left = Claimed.OK if state is RolloutState.ABORTED else Claimed.IDLE
+    assert (await store.claim(ID, "b", 1)).claimed is left
+
+
+async def test_batch_of_a_rollout_that_is_gone_is_gone(store: RedisStore) -> None:
+    assert (await store.claim(ID, "a", 0)).claimed is Claimed.GONE
+
+
+async def test_reports_add_up_and_what_the_dead_had_on_the_wire_does_not_count(store: RedisStore) -> None:
+    await running(store, count=100)
+    ours = {
+        "open": {"sending": 3},
+        "responses": {"200": 5},
+        "first_sent": 70,
+        "last_outcome": 200,
+        "busy": {"trouble": ["x"]},
+    }
+    theirs = {"open": {"sending": 4}, "responses": {"200": 1, "404": 2}, "first_sent": 60, "last_outcome": 90}
+    theirs["busy"] = {"trouble": ["x", "y"]}
+    await store.commit(ID, "a", Commit(report=part(5, **ours)))
+    control = await store.commit(ID, "b", Commit(report=part(3, **theirs)))
+    total = json.loads(control.report)
+    assert control.workers == 2
+    assert total == {
+        "counts": {"accepted": 8, "sending": 7, "planned": 85},
+        "responses": {"200": 6, "404": 2},
+        "retries": 0,
+        "first_sent": 60,
+        "last_outcome": 200,
+        "busy": {"trouble": ["x", "y"]},
+    }
+    await store.retire(ID, "a")
+    control = await store.commit(ID, "b", Commit(report=part(4)))
+    assert (control.workers, json.loads(control.report)["counts"]) == (1, {"accepted": 9, "planned": 91})
+
+
+async def test_no_two_sends_of_any_workers_are_closer_than_the_spacing(store: RedisStore) -> None:
+    await running(store)
+    given: list[int] = []
+    rng = random.Random(5)
+    for number in range(60):
+        wanted = sorted(rng.randrange(20_000) for _ in range(rng.randrange(1, 12)))
+        commit = Commit(wanted=" ".join(map(str, wanted)))
+        slots = (await store.commit(ID, "ab"[number % 2], commit, spacing_us=100)).slots
+        assert all(slot >= wish for slot, wish in zip(slots, wanted, strict=True))
+        given += slots
+    given.sort()
+    assert all(later - earlier >= 100 for earlier, later in pairwise(given))
+
+
+async def test_slot_that_nobody_has_is_given_as_it_is_wanted(store: RedisStore) -> None:
+    await running(store)
+    commit = Commit(wanted="1000 1100 1150")
+    assert (await store.commit(ID, "a", commit, spacing_us=100)).slots == [1000, 1100, 1200]
+    commit = Commit(wanted="850 950 1110 5000")
+    assert (await store.commit(ID, "b", commit, spacing_us=100)).slots == [850, 1300, 1400, 5000]
+
+
+async def test_plans_offset_zero_only_moves_on(store: RedisStore) -> None:
+    await running(store)
+    assert (await store.commit(ID, "a", Commit(base_us=2**50 + 7))).base_us == 2**50 + 7
+    assert (await store.commit(ID, "b", Commit(base_us=2**50))).base_us == 2**50 + 7
+    assert (await store.steer(ID, "a", base_us=2**50 + 9)).base_us == 2**50 + 9
+
+
+async def test_dispatcher_that_lost_its_lease_is_told_so(store: RedisStore, url: str) -> None:
     await running(store, "a")
     with Redis.from_url(url) as client:
         client.delete(keys.lease(ID))
-        await store.commit(ID, "a", Commit(), base_us=0)
+        await store.steer(ID, "a")  # an expired lease is still its owner's as long as nobody took it
         assert client.get(keys.lease(ID)) == b"a"
+    await store.release(ID, "a")
+    assert await store.acquire(ID, "b") is None
+    with pytest.raises(LeaseLostError, match=r"executed by another process now \(b\)"):
+        await store.steer(ID, "a")
+    with Redis.from_url(url) as client:
+        client.delete(keys.lease(ID))  # also when the lease of the other one has ended meanwhile
+    with pytest.raises(LeaseLostError):
+        await store.steer(ID, "a")
+
+
+async def test_steering_tells_that_the_dispatcher_lives(store: RedisStore) -> None:
+    await running(store)
+    before = now_us()
+    await store.steer(ID, "a")
+    assert before <= (await store.get(ID)).seen_us <= now_us()
 
 
 async def test_commit_to_a_rollout_that_is_gone_says_so(store: RedisStore, url: str) -> None:
@@ -201,7 +325,7 @@ async def test_commit_to_a_rollout_that_is_gone_says_so(store: RedisStore, url: 
     with Redis.from_url(url) as client:
         client.flushall()
     with pytest.raises(LeaseLostError, match="its data is gone from Redis"):
-        await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}), base_us=0)
+        await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}))
     with Redis.from_url(url) as client:
         assert client.keys("*") == []
 
@@ -218,13 +342,13 @@ async def test_transition_compares_before_it_sets(store: RedisStore) -> None:
 
 async def test_events_follow_the_rollout(store: RedisStore) -> None:
     await running(store)
-    await store.commit(ID, "a", Commit(report='{"n": 1}'), base_us=0)
-    await store.commit(ID, "a", Commit(), base_us=0)  # nothing new
+    await store.commit(ID, "a", Commit(report=part(1)))
+    await store.commit(ID, "a", Commit())  # nothing new
     events = await store.events(ID, "0", wait=0.01)
     assert [(event.state, event.report) for event in events] == [
         (RolloutState.SCHEDULED, {}),
         (RolloutState.RUNNING, {}),
-        (RolloutState.RUNNING, {"n": 1}),
+        (RolloutState.RUNNING, {"counts": {"accepted": 1, "planned": 9}, "retries": 0}),
     ]
     assert await store.events(ID, events[-1].id, wait=0.01) == []
     assert await store.events(ID, events[1].id, wait=0.01) == events[2:]
@@ -232,7 +356,7 @@ async def test_events_follow_the_rollout(store: RedisStore) -> None:
 
 async def test_finished_rollout_keeps_its_report_and_loses_its_targets(store: RedisStore, url: str) -> None:
     await running(store, count=1200)
-    await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, report='{"n": 1}'), base_us=0)
+    await store.commit(ID, "a", Commit({0: blobs(ACCEPTED, 1)}, report=part(1)))
     batches = len((await store.get(ID)).index.sizes)
     await store.expire(ID, batches)
     with Redis.from_url(url) as client:
@@ -242,7 +366,7 @@ async def test_finished_rollout_keeps_its_report_and_loses_its_targets(store: Re
         client.delete(keys.plan(ID))
     with pytest.raises(StoreError, match="they are kept 90 days after the end; the report stays"):
         await store.blocks(ID, [0])
-    assert (await store.get(ID)).report == {"n": 1}
+    assert (await store.get(ID)).report["counts"] == {"accepted": 1, "planned": 1199}
 
 
 async def test_phone_costs_at_most_100_bytes(store: RedisStore, url: str) -> None:
@@ -256,7 +380,7 @@ async def test_phone_costs_at_most_100_bytes(store: RedisStore, url: str) -> Non
             outcomes += record(
                 place, pack(Outcome(ACCEPTED.state, Reason.RESPONSE, 200, 1, due * 97, due * 97 + 13, 812))
             )
-        await store.commit(ID, "a", Commit({number: outcomes}, report="{}"), base_us=0)
+        await store.commit(ID, "a", Commit({number: outcomes}, verdicts={number: Verdict.DONE}, report=part(size)))
     with Redis.from_url(url) as client:
         used = sum(client.memory_usage(key, samples=0) or 0 for key in client.scan_iter(f"*{{{ID}}}*"))
     assert used / 20_000 <= 100
