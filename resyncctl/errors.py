@@ -6,6 +6,7 @@
     │   └── NothingToDoError    no phone is on the list, or is selected
     ├── InfrastructureError     Redis, a socket or a disk failed us (exit status 4)
     │   ├── StoreError          Redis is unreachable or refuses to write
+    │   ├── ServerError         the service that `--server` names is unreachable, or cannot answer
     │   └── TransportError      a socket cannot be opened or an address cannot be used
     ├── StateError              a command that does not fit the state of what it is about (exit status 2)
     │   ├── NotFoundError       nothing has that name
@@ -63,6 +64,10 @@ class InfrastructureError(ResyncError):
 
 class StoreError(InfrastructureError):
     """Redis cannot be reached, or it refuses to write."""
+
+
+class ServerError(InfrastructureError):
+    """The service that `--server` names cannot be reached, or cannot answer now."""
 
 
 class TransportError(InfrastructureError):

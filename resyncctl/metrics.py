@@ -50,6 +50,8 @@ class Numbers:
 
     rollouts: tuple[RolloutNumbers, ...] = ()
     workers: int = 0
+    backlog: Mapping[str, int] = field(default_factory=dict)
+    """Batches that wait or are worked on, by pool; `default` is that of phones that no pool is named for."""
     frozen: bool = False
     scheduler_lease: float = 0.0
     """Seconds until the lease of whoever schedules ends; 0 = nobody does."""
@@ -111,6 +113,12 @@ class _Gathered(Collector):
         if numbers is None:
             return
         yield GaugeMetricFamily("resyncctl_workers", "Processes that execute rollouts.", value=numbers.workers)
+        backlog = GaugeMetricFamily(
+            "resyncctl_queue_backlog", "Batches that wait for a worker of the pool, or run.", labels=["pool"]
+        )
+        for pool, count in numbers.backlog.items():
+            backlog.add_metric([pool], count)
+        yield backlog
         yield GaugeMetricFamily("resyncctl_frozen", "Whether all rollouts are frozen.", value=float(numbers.frozen))
         sending = sum(one.counts.get("sending", 0) for one in numbers.rollouts)
         yield GaugeMetricFamily("resyncctl_in_flight", "Requests that wait for an answer.", value=sending)

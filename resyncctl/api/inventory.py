@@ -10,6 +10,7 @@ from resyncctl.api.models import Given, Phones, Sources
 from resyncctl.api.rollouts import PAGE, Limit, PageCursor
 from resyncctl.api.services import Use
 from resyncctl.engine.access import Scope
+from resyncctl.engine.listing import source_reports
 from resyncctl.engine.pages import phones_page
 from resyncctl.errors import NotFoundError
 from resyncctl.vendors import Vendor
@@ -26,8 +27,7 @@ class Vendors(Given):
 
 async def list_sources(services: Use) -> dict[str, object]:
     """List the sources of phones that the configuration names."""
-    sources = sorted(services.launcher.sources.items())
-    return {"sources": [{"name": name, "file": str(path), "exists": path.is_file()} for name, path in sources]}
+    return {"sources": source_reports(services.launcher.sources)}
 
 
 async def list_phones(

@@ -51,6 +51,15 @@ class LoadCurve(Given):
     sends: list[Count]
 
 
+class ShownBatch(Given):
+    """A batch as it is paced; offsets are seconds."""
+
+    number: Annotated[int, Field(ge=1)]
+    phones: Count
+    first_due: float
+    last_due: float
+
+
 class PlanReport(Given):
     """A plan. Offsets are seconds from the start of its rollout."""
 
@@ -93,6 +102,15 @@ class PlanReport(Given):
     events: list[str]
     notices: list[str]
     options: dict[str, str | int | float | bool]
+    shown_batches: Annotated[list[ShownBatch], Field(description="All batches, or the first ten and the last.")] = []
+    skipped_examples: Annotated[dict[str, list[str]], Field(description="Some of the skipped phones, by reason.")] = {}
+    events_with_body: Annotated[list[str], Field(description="Those of the events that come with a body.")] = []
+
+
+class RetryPlan(PlanReport):
+    """The plan of another try."""
+
+    rollout: Annotated[str, Field(description="What its rollout is called: the `id` to retry with.")]
 
 
 class Launch(Asked):

@@ -9,29 +9,16 @@ from resyncctl.api.models import Audit, FreezeState, FreezeWish, Workers
 from resyncctl.api.rollouts import PAGE, Limit, PageCursor
 from resyncctl.api.security import Who
 from resyncctl.api.services import Use
-from resyncctl.clock import rfc3339
 from resyncctl.engine.access import Scope
+from resyncctl.engine.listing import freeze_report, worker_report
 
 if TYPE_CHECKING:
     from resyncctl.api.routing import Routes
-    from resyncctl.store.service import Freeze
 
 
 async def list_workers(services: Use) -> dict[str, object]:
     """List the processes that execute rollouts."""
-    workers = [
-        {
-            "name": one.name,
-            "host": one.host,
-            "pid": one.pid,
-            "pool": one.pool,
-            "started_at": rfc3339(one.started_us),
-            "seen_at": rfc3339(one.seen_us),
-            "rollouts": list(one.rollouts),
-        }
-        for one in await services.service.workers()
-    ]
-    return {"workers": workers}
+    return {"workers": [worker_report(one) for one in await services.service.workers()]}
 
 
 async def list_audit(services: Use, cursor: PageCursor = "", limit: Limit = PAGE) -> dict[str, object]:
@@ -45,7 +32,7 @@ async def list_audit(services: Use, cursor: PageCursor = "", limit: Limit = PAGE
 
 async def show_freeze(services: Use) -> dict[str, object]:
     """Show whether all rollouts are frozen."""
-    return _state(await services.freezer.frozen())
+    return freeze_report(await services.freezer.frozen())
 
 
 async def set_freeze(body: FreezeWish, services: Use, caller: Who) -> dict[str, object]:
@@ -54,7 +41,7 @@ async def set_freeze(body: FreezeWish, services: Use, caller: Who) -> dict[str, 
     What the service sends is paused, and nothing is launched or resumed until the freeze is lifted. A freeze that is in
     force already stays as it is.
     """
-    return _state(await services.freezer.freeze(caller.actor, body.reason))
+    return freeze_report(await services.freezer.freeze(caller.actor, body.reason))
 
 
 async def lift_freeze(services: Use, caller: Who) -> dict[str, object]:
@@ -64,13 +51,7 @@ async def lift_freeze(services: Use, caller: Who) -> dict[str, object]:
     """
     await services.freezer.thaw(caller.actor)
     services.wake()
-    return _state(None)
-
-
-def _state(freeze: Freeze | None) -> dict[str, object]:
-    if freeze is None:
-        return {"frozen": False}
-    return {"frozen": True, "actor": freeze.actor, "since": rfc3339(freeze.since_us), "reason": freeze.reason}
+    return freeze_report(None)
 
 
 def add(routes: Routes) -> None:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Final
 from fastapi import Query, Response
 
 from resyncctl.api.idempotency import OnceOnly, named
-from resyncctl.api.models import Accepted, Launch, Report, Reports, Retry, Targets
+from resyncctl.api.models import Accepted, Launch, Report, Reports, Retry, RetryPlan, Targets
 from resyncctl.api.problems import wrong_fields
 from resyncctl.api.security import Who
 from resyncctl.api.services import Services, Use
 from resyncctl.engine.access import Caller, Scope
 from resyncctl.engine.app import check_id
 from resyncctl.engine.pages import rollouts_page, targets_page
+from resyncctl.engine.planning import plan_report
+from resyncctl.engine.retry import prepare_retry
 from resyncctl.engine.tally import report_of
 from resyncctl.errors import InputError, NotFoundError
 from resyncctl.rollout.model import TargetState
@@ -125,6 +127,18 @@ async def retry_rollout(rollout: str, body: Retry, services: Use, caller: Who, o
     return await once.answer(HTTPStatus.ACCEPTED, make)
 
 
+async def plan_retry(rollout: str, body: Retry, services: Use) -> dict[str, object]:
+    """See what trying the failed targets of a rollout again would do.
+
+    Nothing is sent. With its `rollout` as `id`, `retry` does exactly this.
+    """
+    states = target_states(body.states, field="states")
+    parent = await find(services.store, rollout)
+    pools = services.launcher.pools
+    prepared = await prepare_retry(services.store, parent, states, now=body.now, name=body.id, pools=pools)
+    return {**plan_report(prepared.plan), "rollout": prepared.name}
+
+
 async def list_targets(
     rollout: str,
     services: Use,
@@ -174,5 +188,8 @@ def add(routes: Routes) -> None:
         meaning=accepted,
         errors=(404, 409),
         examples={"unreachable": {"states": ["unreachable"], "now": True}},
+    )
+    routes.add(
+        "POST", f"{one}/retry/plan", plan_retry, tag=tag, scope=Scope.TRIGGER, answer=RetryPlan, errors=(404, 409)
     )
     routes.add("GET", f"{one}/targets", list_targets, tag=tag, scope=Scope.READ, answer=Targets, errors=(404,))

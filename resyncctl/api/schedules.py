@@ -7,19 +7,20 @@ from http import HTTPStatus
 from typing import TYPE_CHECKING, Annotated, Final
 
 from fastapi import Query, Response
+from fastapi.responses import JSONResponse
 
 from resyncctl.api.idempotency import OnceOnly
 from resyncctl.api.models import Accepted
 from resyncctl.api.plans import check_order, order_of
 from resyncctl.api.rollouts import PAGE, Limit, PageCursor
 from resyncctl.api.security import Who
-from resyncctl.api.services import Use
+from resyncctl.api.services import Services, Use
 from resyncctl.api.standing_models import Fires, ScheduleReport, ScheduleReports, ScheduleWish
 from resyncctl.clock import from_us
 from resyncctl.engine.access import Scope
 from resyncctl.engine.calendar import When
-from resyncctl.engine.schedules import MOST_FIRES, Policy, next_fires, schedule_report
-from resyncctl.store.schedules import Misfire, Overlap
+from resyncctl.engine.schedules import MOST_FIRES, Policy, added_report, next_fires, schedule_report
+from resyncctl.store.schedules import Misfire, Overlap, ScheduleRecord
 
 if TYPE_CHECKING:
     from resyncctl.api.routing import Routes
@@ -37,12 +38,12 @@ EXAMPLES: Final = {
 }
 
 
-async def list_schedules(services: Use, cursor: PageCursor = "", limit: Limit = PAGE) -> dict[str, object]:
+async def list_schedules(services: Use, cursor: PageCursor = "", limit: Limit = PAGE) -> Response:
     """List schedules by name."""
     records = [record for record in await services.schedules.store.list() if record.name > cursor]
     page, now_us = records[:limit], services.now_us()
     more = page[-1].name if len(records) > limit else None
-    return {"schedules": [schedule_report(record, now_us) for record in page], "next": more}
+    return JSONResponse({"schedules": [schedule_report(record, now_us) for record in page], "next": more})
 
 
 async def create_schedule(body: ScheduleWish, services: Use, caller: Who, once: OnceOnly) -> Response:
@@ -56,7 +57,7 @@ async def create_schedule(body: ScheduleWish, services: Use, caller: Who, once: 
     async def make(_: str) -> tuple[Mapping[str, object], str]:
         now_us = services.now_us()
         when = When.parse(now=from_us(now_us), cron=body.cron, every=str(body.every), at=body.at, tz=body.tz)
-        record, _ = await services.schedules.add(
+        record, plan = await services.schedules.add(
             body.name,
             when=when,
             order=order,
@@ -66,14 +67,14 @@ async def create_schedule(body: ScheduleWish, services: Use, caller: Who, once: 
             replacing=body.replace,
         )
         services.reschedule()
-        return schedule_report(record, now_us), f"/v1/schedules/{record.name}"
+        return added_report(record, plan, now_us), f"/v1/schedules/{record.name}"
 
     return await once.answer(HTTPStatus.CREATED, make)
 
 
-async def show_schedule(name: str, services: Use) -> dict[str, object]:
+async def show_schedule(name: str, services: Use) -> Response:
     """Show a schedule."""
-    return schedule_report(await services.schedules.store.get(name), services.now_us())
+    return _shown(await services.schedules.store.get(name), services)
 
 
 async def remove_schedule(name: str, services: Use, caller: Who) -> Response:
@@ -86,18 +87,18 @@ async def remove_schedule(name: str, services: Use, caller: Who) -> Response:
     return Response(status_code=HTTPStatus.NO_CONTENT)
 
 
-async def pause_schedule(name: str, services: Use, caller: Who) -> dict[str, object]:
+async def pause_schedule(name: str, services: Use, caller: Who) -> Response:
     """Let a schedule fire no more until it is resumed."""
     record = await services.schedules.pause(name, caller.actor)
     services.reschedule()
-    return schedule_report(record, services.now_us())
+    return _shown(record, services)
 
 
-async def resume_schedule(name: str, services: Use, caller: Who) -> dict[str, object]:
+async def resume_schedule(name: str, services: Use, caller: Who) -> Response:
     """Let a paused schedule fire again, from now on."""
     record = await services.schedules.resume(name, caller.actor, now_us=services.now_us())
     services.reschedule()
-    return schedule_report(record, services.now_us())
+    return _shown(record, services)
 
 
 async def run_schedule(name: str, services: Use, caller: Who, once: OnceOnly) -> Response:
@@ -120,6 +121,11 @@ async def show_fires(
     """Show when a schedule fires next."""
     record = await services.schedules.store.get(name)
     return {"fires": next_fires(record, services.now_us(), count)}
+
+
+def _shown(record: ScheduleRecord, services: Services) -> Response:
+    """Answer with a schedule, its values in the order in which a person reads them, which a model would change."""
+    return JSONResponse(schedule_report(record, services.now_us()))
 
 
 def add(routes: Routes) -> None:

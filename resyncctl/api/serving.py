@@ -21,6 +21,7 @@ from resyncctl.engine.access import Access
 from resyncctl.engine.app import new_owner, open_store
 from resyncctl.engine.hooks import Hooks
 from resyncctl.engine.launch import Launcher
+from resyncctl.engine.pools import Pools
 from resyncctl.engine.runner import Runner
 from resyncctl.engine.scheduler import Scheduler
 from resyncctl.errors import InputError, TransportError
@@ -48,7 +49,7 @@ async def serve(settings: Settings, read: Callable[[], Settings], tell: Callable
     async with _logging(settings) as (log, threshold), open_store(settings) as store:
         await _check_access(store, settings)
         listening = _listen(settings)
-        launcher = Launcher(store, settings.sources)
+        launcher = Launcher(store, settings.sources, pools=Pools(settings.pools))
         runner = Runner(store, settings, log)
         metrics = Metrics()
         scheduler = Scheduler(store, launcher, log, token=new_owner(), on_fire=metrics.fired)

@@ -89,11 +89,13 @@ class HookReport(Given):
     max_wait: float
     cool_down: float
     auth: HookAuth
+    secret: Annotated[str | None, Field(description="`***`: it has one.")]
     created_at: Time
     pending: Annotated[str | None, Field(description="The rollout that waits.")]
     fires_at: Time | None
     phones: Annotated[int | None, Field(description="Phones that it names; null = all.")]
     calls: Count
+    launching: Annotated[str | None, Field(description="The rollout that is being launched.")]
     last_rollout: str | None
     last_at: Time | None
     last_note: str

@@ -68,6 +68,12 @@ def _listen(value: str) -> str:
     return value
 
 
+def _pool(value: str) -> str:
+    if not re.fullmatch(f"{_NAME}=.+", value):
+        raise ValueError("is not POOL=SITE_GLOB; write for example berlin=ber-*")
+    return value
+
+
 def _level(value: str) -> str:
     if value not in LEVELS:
         raise ValueError(f"is none of {', '.join(LEVELS)}")
@@ -104,6 +110,7 @@ class Model(BaseSettings):
     tls_cert: Location = None
     tls_key: Location = None
     pool: Annotated[str, StringConstraints(pattern=f"^({_NAME})?$")] = _D.pool
+    pools: tuple[Annotated[str, AfterValidator(_pool)], ...] = _D.pools
     requests_per_second: Rate = _D.requests_per_second
     max_streams: Streams = _D.max_streams
     max_body: Bytes = _D.max_body

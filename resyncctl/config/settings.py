@@ -35,6 +35,8 @@ class Settings:
     tls_key: Path | None = None
     pool: str = ""
     """Of the phones that this process can reach; '' = those that no pool is named for."""
+    pools: tuple[str, ...] = ()
+    """`POOL=SITE_GLOB`: which phones are for the workers of which pool; the first that matches decides."""
     requests_per_second: float = 50.0
     """That one client of the API may make on average; it may make twice that at once."""
     max_streams: int = 200

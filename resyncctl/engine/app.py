@@ -19,6 +19,7 @@ from resyncctl.clock import from_us, now_us
 from resyncctl.engine.alone import execute_alone
 from resyncctl.engine.dispatcher import Left
 from resyncctl.engine.planning import Plan, Planner
+from resyncctl.engine.pools import Pools
 from resyncctl.engine.results import results
 from resyncctl.engine.sender import Sender, Surroundings
 from resyncctl.engine.tally import is_over, planned_part
@@ -86,12 +87,13 @@ def plan_csv(
     name: str,
     catalogue: Catalogue | None = None,
     extensions: Sequence[str] = (),
+    pools: Pools | None = None,
 ) -> Plan:
     """Plan for the phones of a CSV file; raises InputError with all that is wrong. Nothing is sent or stored."""
     phones = CsvPhones(path)
     rejected: list[str] = []
     count = 0
-    with Planner(options, catalogue or Catalogue.load(), select(where, extensions)) as planner:
+    with Planner(options, catalogue or Catalogue.load(), select(where, extensions), pools=pools) as planner:
         for line, values, phone in phones.rows():
             try:
                 planner.add(phone, values)
@@ -113,11 +115,17 @@ _REJECTED: Final = 20
 
 
 async def plan_retry(
-    store: RedisStore, record: RolloutRecord, states: frozenset[TargetState], *, now: bool, name: str
+    store: RedisStore,
+    record: RolloutRecord,
+    states: frozenset[TargetState],
+    *,
+    now: bool,
+    name: str,
+    pools: Pools | None = None,
 ) -> Plan:
     """Plan for the targets of another rollout that are in one of the states; raises InputError when there is none."""
     options = replace(record.options, batch_interval=0.0, random_delay=0.0) if now else record.options
-    with Planner(options, Catalogue.load()) as planner:
+    with Planner(options, Catalogue.load(), pools=pools) as planner:
         planner.use_triggers(record.triggers)
         count = 0
         async for target, _, _ in results(store, record, states):

@@ -191,14 +191,19 @@ class Dispatcher:
     async def _lost(self, course: Course) -> list[int]:
         """Return the batches that were offered, and are neither in the queue, nor with a worker, nor done."""
         self._looked_at = now = self._clock()
-        if len(self._offered) <= course.done + course.held or await self._queue.backlog("") > course.held:
+        if len(self._offered) <= course.done + course.held or await self._waiting() > course.held:
             return []
         taken = await self._store.taken(self._name)
         return [number for number, at in self._offered.items() if number not in taken and now - at >= OFFER_AGAIN]
 
+    async def _waiting(self) -> int:
+        """Return how many batches of any rollout wait in our queues, or are being worked on."""
+        return sum([await self._queue.backlog(pool) for pool in self._record.index.pools])
+
     async def _put(self, numbers: Iterable[int]) -> None:
+        index = self._record.index
         for number in numbers:
-            await self._queue.put(BatchRef(self._name, number, ""))
+            await self._queue.put(BatchRef(self._name, number, index.pool(number)))
             self._offered[number] = self._clock()
 
     async def _conclude(self, course: Course) -> Left | None:

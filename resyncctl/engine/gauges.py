@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _MOST: Final = 200
 """Rollouts that are told apart; a service that executes more has other worries."""
 _NEWEST: Final = 50
+_DEFAULT: Final = "default"
+"""How the pool of those that name none is called outside."""
 _LINGER_US: Final = 600_000_000
 """Microseconds that a rollout is told of after its end, so that the last scrape sees all it did."""
 
@@ -27,7 +29,7 @@ _LINGER_US: Final = 600_000_000
 async def gather(store: RedisStore, *, now_us: int) -> Numbers:
     """Return the numbers of rollouts that the service executes, or that have ended just now; raises StoreError."""
     service = ServiceStore(store)
-    served = await service.served()
+    served, workers = await service.served(), await service.workers()
     with store_errors(store.where):
         newest: list[bytes] = await store.client.zrevrange(keys.ROLLOUTS, 0, _NEWEST - 1)
         names: list[RolloutId] = list(dict.fromkeys([*served, *map(_name, newest)]))[:_MOST]
@@ -48,10 +50,22 @@ async def gather(store: RedisStore, *, now_us: int) -> Numbers:
             for record, lease in found
             if record.id in served or record.finished_us > now_us - _LINGER_US
         ),
-        workers=len(await service.workers()),
+        workers=len(workers),
+        backlog=await _backlog(store, {one.pool or _DEFAULT for one in workers}),
         frozen=await service.frozen() is not None,
         scheduler_lease=_seconds(scheduler),
     )
+
+
+async def _backlog(store: RedisStore, pools: set[str]) -> dict[str, int]:
+    """Count the batches that wait or run, of the pools that have a worker and of the default one."""
+    named = sorted(pools | {_DEFAULT})
+    with store_errors(store.where):
+        async with store.client.pipeline(transaction=False) as pipe:
+            for pool in named:
+                pipe.xlen(keys.queue(pool))
+            counts: list[int] = await pipe.execute()
+    return dict(zip(named, counts, strict=True))
 
 
 def _name(raw: bytes) -> RolloutId:

@@ -7,6 +7,7 @@ import multiprocessing
 from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,6 +15,7 @@ from resyncctl.engine.app import check_id, new_id, plan_csv, store_plan
 from resyncctl.engine.freeze import refuse_while_frozen
 from resyncctl.engine.order import Order, read_order
 from resyncctl.engine.planning import Plan, Planner, plan_report
+from resyncctl.engine.pools import Pools
 from resyncctl.engine.retry import prepare_retry
 from resyncctl.errors import InputError, NotFoundError, PhoneListError, StateError
 from resyncctl.inventory.extensions import select
@@ -50,8 +52,16 @@ class Launched:
 class Launcher:
     """Plans orders and makes rollouts of them. `sources` are phone files by name."""
 
-    def __init__(self, store: RedisStore, sources: Mapping[str, Path], catalogue: Catalogue | None = None) -> None:
+    def __init__(
+        self,
+        store: RedisStore,
+        sources: Mapping[str, Path],
+        catalogue: Catalogue | None = None,
+        *,
+        pools: Pools | None = None,
+    ) -> None:
         self._store = store
+        self.pools = pools or Pools()
         self._service = ServiceStore(store)
         self._audit = AuditLog(store)
         self.sources = sources
@@ -65,13 +75,14 @@ class Launcher:
         options, where, seed = order.options.options(), list(order.where), order.options.seed
         if order.phones:
             if len(order.phones) <= _HERE:
-                return _plan_inline(order, self.catalogue, name=name)
-            return await asyncio.to_thread(_plan_inline, order, self.catalogue, name=name)
+                return _plan_inline(order, self.catalogue, name=name, pools=self.pools)
+            return await asyncio.to_thread(_plan_inline, order, self.catalogue, name=name, pools=self.pools)
         path = self._file(order)
         if path.exists() and path.stat().st_size >= _LARGE:
             with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
                 loop = asyncio.get_running_loop()
-                return await loop.run_in_executor(pool, _plan_file, path, options, where, seed, name, order.extensions)
+                job = partial(_plan_file, path, options, where, seed=seed, name=name)
+                return await loop.run_in_executor(pool, partial(job, extensions=order.extensions, pools=self.pools))
         return await asyncio.to_thread(
             plan_csv,
             path,
@@ -81,6 +92,7 @@ class Launcher:
             name=name,
             catalogue=self.catalogue,
             extensions=order.extensions,
+            pools=self.pools,
         )
 
     def _file(self, order: Order) -> Path:
@@ -90,11 +102,7 @@ class Launcher:
 
     def source(self, name: str) -> Path:
         """Return the phone file of a source; raises NotFoundError."""
-        try:
-            return self.sources[name]
-        except KeyError:
-            known = ", ".join(sorted(self.sources)) or "none"
-            raise NotFoundError(f"there is no source {name[:80]!r}; the configuration names {known}") from None
+        return source_file(self.sources, name)
 
     async def keep(self, order: Order) -> dict[str, object]:
         """Plan an order and keep both for `launch_kept`; return the plan's report."""
@@ -154,7 +162,7 @@ class Launcher:
                 raise StateError(f"{name} names another rollout already; take another id")
             await self._serve_again(known)
             return Launched(known, new=False)
-        prepared = await prepare_retry(self._store, parent, states, now=now, name=name)
+        prepared = await prepare_retry(self._store, parent, states, now=now, name=name, pools=self.pools)
         plan = prepared.plan
         await self._agree(plan, yes=yes)
         await self._service.serve(prepared.name)
@@ -190,6 +198,15 @@ class Launcher:
         return await self.launch_plan(plan, order, actor, name=name)
 
 
+def source_file(sources: Mapping[str, Path], name: str) -> Path:
+    """Return the phone file of a source; raises NotFoundError."""
+    try:
+        return sources[name]
+    except KeyError:
+        known = ", ".join(sorted(sources)) or "none"
+        raise NotFoundError(f"there is no source {name[:80]!r}; the configuration names {known}") from None
+
+
 def check_agreed(plan: Plan, order: Order) -> None:
     """Raise InputError when a plan does what its order has to agree to."""
     _check_yes(plan, yes=order.options.yes)
@@ -206,17 +223,25 @@ def _mapping(value: object) -> dict[str, object]:
 
 
 def _plan_file(
-    path: Path, options: Options, where: list[str], seed: int | None, name: str, extensions: tuple[str, ...]
+    path: Path,
+    options: Options,
+    where: list[str],
+    *,
+    seed: int | None,
+    name: str,
+    extensions: tuple[str, ...],
+    pools: Pools,
 ) -> Plan:
     """Plan a file in a process of its own."""
-    return plan_csv(path, options, where=where, seed=seed, name=name, extensions=extensions)
+    return plan_csv(path, options, where=where, seed=seed, name=name, extensions=extensions, pools=pools)
 
 
-def _plan_inline(order: Order, catalogue: Catalogue, *, name: str) -> Plan:
+def _plan_inline(order: Order, catalogue: Catalogue, *, name: str, pools: Pools) -> Plan:
     """Plan phones that came with their order; every one that cannot be used is reported."""
     problems: list[str] = []
     count = 0
-    with Planner(order.options.options(), catalogue, select(list(order.where), order.extensions)) as planner:
+    selection = select(list(order.where), order.extensions)
+    with Planner(order.options.options(), catalogue, selection, pools=pools) as planner:
         for index, values in enumerate(order.phones):
             try:
                 planner.add(parse_phone(_known(values)), values)

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, NewType, Self
 
+from resyncctl.engine.pools import Pools
+from resyncctl.engine.preview import shown_batches, skipped_examples
 from resyncctl.errors import InputError, NothingToDoError, SipError
 from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
 from resyncctl.rollout.device import FromSip, group_bindings, key_of
@@ -70,6 +72,12 @@ class Plan:
         for number, block in enumerate(self.blocks):
             yield number, decode_block(block)
 
+    def skips(self) -> Iterator[Target]:
+        """Yield the targets that are skipped."""
+        for number, block in enumerate(self.blocks):
+            if self.index.first_dues[number] < 0:
+                yield from decode_block(block)
+
 
 def plan_report(plan: Plan) -> dict[str, object]:
     """Return a plan as plain values; offsets are seconds from the start of the rollout."""
@@ -90,6 +98,9 @@ def plan_report(plan: Plan) -> dict[str, object]:
         "events": [trigger.event for trigger in plan.triggers],
         "notices": list(plan.notices),
         "options": plan.options.as_dict(),
+        "shown_batches": shown_batches(plan),
+        "skipped_examples": skipped_examples(plan),
+        "events_with_body": [trigger.event for trigger in plan.triggers if trigger.body],
     }
 
 
@@ -109,8 +120,16 @@ class _Counts:
 class Planner:
     """Collects phones, then makes a plan of them. One use."""
 
-    def __init__(self, options: Options, catalogue: Catalogue, selection: Selection | None = None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        catalogue: Catalogue,
+        selection: Selection | None = None,
+        *,
+        pools: Pools | None = None,
+    ) -> None:
         """Check what does not depend on phones; raises InputError."""
+        self._pools = pools or Pools()
         self._proxy = _check_options(options)
         self._options = options
         self._catalogue = catalogue
@@ -207,18 +226,19 @@ class Planner:
             random_delays=array("d", (self._delays[index] for index in sent)),
         )
         blocks: list[bytes] = []
-        first_dues, sizes, dues = array("q"), array("H"), array("q")
+        first_dues, sizes, pool_of, dues = array("q"), array("H"), array("B"), array("q")
         total = hashlib.sha256()
         total.update(_FORMAT.encode())
         triggers = [trigger_values(one) for one in self._trigger_list]
         total.update(json.dumps([options.as_dict(), seed, triggers], sort_keys=True).encode())
 
-        def keep(members: list[Target], first_due: int) -> None:
+        def keep(members: list[Target], pool: int = 0) -> None:
             text = columns_text(members)
             total.update(text.encode("utf-8", "surrogateescape"))
             blocks.append(encode_block(text))
-            first_dues.append(first_due)
+            first_dues.append(members[0].due_us)
             sizes.append(len(members))
+            pool_of.append(pool)
 
         releases: list[Release] = []
         for batch in schedule(columns, options, seed):
@@ -234,12 +254,13 @@ class Planner:
                 release.phones += 1
                 release.last_due = max(release.last_due, due)
             dues.extend(batch.dues)
-            keep(members, batch.dues[0])
+            for pool, reached in self._by_pool(members):
+                keep(reached, pool)
         reasons: Counter[str] = Counter()
         for start in range(0, len(skipped), MAX_BATCH):
             members = [self._row(index, lines) for index in skipped[start : start + MAX_BATCH]]
             reasons.update(member.skip.text for member in members)
-            keep(members, -1)
+            keep(members)
         self._spool.close()
         return Plan(
             hash=PlanHash(total.hexdigest()),
@@ -251,11 +272,21 @@ class Planner:
             will_reboot=self._counts.will_reboot,
             dangerous=self._counts.dangerous,
             triggers=tuple(self._trigger_list),
-            index=BatchIndex(first_dues, sizes),
+            index=BatchIndex(first_dues, sizes, pool_of, self._pools.names),
             releases=releases,
             blocks=blocks,
             dues=dues,
         )
+
+    def _by_pool(self, members: list[Target]) -> Iterator[tuple[int, list[Target]]]:
+        """Split a batch, so that each part is for one pool; all parts keep their due times."""
+        if len(self._pools.names) == 1:
+            yield 0, members
+            return
+        parts: dict[int, list[Target]] = {}
+        for target in members:
+            parts.setdefault(self._pools.number(target.site), []).append(target)
+        yield from sorted(parts.items())
 
     def _devices(self) -> array[int]:
         """Return for each row the row that stands for its device: the first that can be sent to; count what was merged."""

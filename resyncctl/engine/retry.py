@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.engine.app import check_id, plan_retry
+from resyncctl.engine.pools import Pools
 from resyncctl.engine.tally import is_over
 from resyncctl.errors import InputError, StateError
 from resyncctl.rollout.model import FAILED, Action, RolloutId, TargetState
@@ -40,7 +41,13 @@ def retry_states(action: Action, wanted: Collection[TargetState] = ()) -> frozen
 
 
 async def prepare_retry(
-    store: RedisStore, parent: RolloutRecord, states: Collection[TargetState] = (), *, now: bool, name: str = ""
+    store: RedisStore,
+    parent: RolloutRecord,
+    states: Collection[TargetState] = (),
+    *,
+    now: bool,
+    name: str = "",
+    pools: Pools | None = None,
 ) -> Retry:
     """Plan for the targets of a rollout that has ended; '' names the new one after it.
 
@@ -51,7 +58,7 @@ async def prepare_retry(
             f"rollout {parent.id} is {parent.state.value}; let it end, or abort it, before its failures are retried"
         )
     child = check_id(name or await _free_name(store, parent.id))
-    plan = await plan_retry(store, parent, retry_states(parent.action, states), now=now, name=child)
+    plan = await plan_retry(store, parent, retry_states(parent.action, states), now=now, name=child, pools=pools)
     return Retry(parent, plan, child)
 
 

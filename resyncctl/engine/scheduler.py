@@ -184,6 +184,7 @@ class Scheduler:
         if self._held_until <= now:
             self._log.info("scheduler_active")
             self._timetable.forget()
+            self._look_at = float("-inf")
         self._renew_at, self._held_until = now + RENEW, now + LEASE
         return 0.0
 

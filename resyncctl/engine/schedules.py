@@ -194,6 +194,12 @@ def schedule_report(record: ScheduleRecord, now_us: int) -> dict[str, object]:
     }
 
 
+def added_report(record: ScheduleRecord, plan: Plan, now_us: int) -> dict[str, object]:
+    """Return a schedule that has just been added, with what it would do now."""
+    planned = {"targets": plan.targets, "sends": len(plan.dues), "plan_hash": plan.hash, "notices": list(plan.notices)}
+    return {**schedule_report(record, now_us), **planned}
+
+
 def _times(when: Mapping[str, object]) -> dict[str, object]:
     return {name: when[name] for name in ("cron", "every", "at", "tz") if name in when}
 

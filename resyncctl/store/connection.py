@@ -20,6 +20,16 @@ _ASK: Final = 1.0
 """Seconds to wait for a Sentinel before the next one is asked."""
 
 
+class _SentinelPool(SentinelConnectionPool):
+    """A pool that lets go of its Sentinels too."""
+
+    async def disconnect(self, inuse_connections: bool = True) -> None:
+        """Close all connections."""
+        await super().disconnect(inuse_connections)
+        for sentinel in self.sentinel_manager.sentinels:
+            await sentinel.aclose()
+
+
 def open_pool(url: str) -> ConnectionPool:
     """Return a pool for a URL; nothing is connected yet. ValueError or InputError when it is no such URL.
 
@@ -66,7 +76,7 @@ def _sentinel_pool(url: str) -> SentinelConnectionPool:
             **secure,
         },
     )
-    return SentinelConnectionPool(  # type: ignore[no-untyped-call]
+    return _SentinelPool(  # type: ignore[no-untyped-call]
         service, sentinel, **_options(), **credentials, **secure, db=int(database or "0"), check_connection=False
     )
 

@@ -17,6 +17,8 @@ from resyncctl.rollout.model import Action, Options, RolloutId
 from resyncctl.rollout.states import RolloutState
 from resyncctl.vendors import Reboots, Trigger
 
+MAX_POOLS: Final = 256
+"""Pools of one plan, that without a name included."""
 _ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
 
@@ -32,15 +34,23 @@ def rollout_id(text: str) -> RolloutId:
 
 @dataclass(frozen=True, slots=True)
 class BatchIndex:
-    """First due offset (microseconds; -1 = its targets are skipped) and size of every batch, by batch number."""
+    """First due offset (microseconds; -1 = its targets are skipped), size and pool of every batch, by batch number."""
 
     first_dues: array[int]
     sizes: array[int]
+    pool_of: array[int]
+    """Numbers of pools."""
+    pools: tuple[str, ...] = ("",)
+
+    def pool(self, number: int) -> str:
+        """Return the pool whose workers reach a batch's phones."""
+        return self.pools[self.pool_of[number]]
 
     def pack(self) -> bytes:
         """Pack for Redis: about 5 bytes a batch."""
         count = len(self.sizes)
-        return zlib.compress(struct.pack(f"<I{count}q{count}H", count, *self.first_dues, *self.sizes))
+        columns = struct.pack(f"<I{count}q{count}H{count}B", count, *self.first_dues, *self.sizes, *self.pool_of)
+        return zlib.compress(columns + json.dumps(self.pools).encode())
 
     @classmethod
     def unpack(cls, packed: bytes) -> BatchIndex:
@@ -48,12 +58,15 @@ class BatchIndex:
         try:
             raw = zlib.decompress(packed)
             (count,) = struct.unpack_from("<I", raw)
-            numbers = struct.unpack_from(f"<{count}q{count}H", raw, 4)
-        except (zlib.error, struct.error) as error:
+            columns = struct.Struct(f"<{count}q{count}H{count}B")
+            numbers = columns.unpack_from(raw, 4)
+            pools = tuple(json.loads(raw[4 + columns.size :]))
+        except (zlib.error, struct.error, ValueError, TypeError) as error:
             raise StoreError(
                 "the batch index of the rollout cannot be read; start it again with another --id"
             ) from error
-        return cls(array("q", numbers[:count]), array("H", numbers[count:]))
+        due, size = numbers[:count], numbers[count : 2 * count]
+        return cls(array("q", due), array("H", size), array("B", numbers[2 * count :]), pools)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,6 +25,7 @@ DEFAULTS: dict[str, object] = {
     "tls_cert": None,
     "tls_key": None,
     "pool": "",
+    "pools": (),
     "requests_per_second": 50.0,
     "max_streams": 200,
     "max_body": 33_554_432,
@@ -192,8 +193,8 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_lines(written: Lo
         " line 6: unknown key 'sources.hq.fiel', did you mean sources.hq.file?;"
         ' line 6: sources.hq.file is missing; write file = "PHONES.csv";'
         " line 7: pool 'a b' is not a name; use up to 64 letters, digits, '.', '_' and '-', a letter or a digit first;"
-        " known keys: redis_url, data_dir, log_level, log_format, listen, tls_cert, tls_key, pool, requests_per_second,"
-        " max_streams, max_body, sources;"
+        " known keys: redis_url, data_dir, log_level, log_format, listen, tls_cert, tls_key, pool, pools,"
+        " requests_per_second, max_streams, max_body, sources;"
         " nothing reads RESYNCCTL_MAX_BODYS, did you mean RESYNCCTL_MAX_BODY?;"
         " RESYNCCTL_LISTEN '9' is not HOST:PORT; write for example 127.0.0.1:8420 or [::1]:8420;"
         " --requests-per-second 'many' is not a number"
@@ -330,7 +331,7 @@ def test_the_example_has_every_key_with_its_default(written: Load, monkeypatch: 
     monkeypatch.setenv("HOME", "/home/of")
     assert list(tomllib.loads(uncommented())) == [
         "redis_url", "data_dir", "log_level", "log_format", "listen", "tls_cert", "tls_key", "requests_per_second",
-        "max_streams", "max_body", "pool", "sources",
+        "max_streams", "max_body", "pool", "pools", "sources",
     ]  # fmt: skip
     settings = written(uncommented())
     assert values(settings) == DEFAULTS | {"sources": {"hq": Path("/etc/resyncctl/hq.csv")}}
@@ -341,6 +342,12 @@ def test_the_example_the_model_and_the_settings_have_the_same_keys() -> None:
     names = {one.name for one in fields(Settings)}
     assert set(Model.model_fields) == names
     assert set(tomllib.loads(uncommented())) == names
+
+
+def test_pool_without_a_glob_of_sites_is_told_how_to_write_it() -> None:
+    with pytest.raises(InputError, match=r"RESYNCCTL_POOLS__1 'x' is not POOL=SITE_GLOB; write for example berlin=ber-\*"):
+        plain({"RESYNCCTL_POOLS": '["berlin=ber-*", "x"]'})
+    assert plain({"RESYNCCTL_POOLS": '["a=b*"]'}).pools == ("a=b*",)
 
 
 def test_the_example_marks_what_can_be_reloaded() -> None:

@@ -106,5 +106,5 @@ def test_every_setting_is_either_applied_at_once_or_waits_for_a_restart() -> Non
     names = {one.name for one in fields(Settings)}
     assert names >= RELOADABLE
     assert names - RELOADABLE == {
-        "redis_url", "data_dir", "log_format", "listen", "tls_cert", "tls_key", "pool",
+        "redis_url", "data_dir", "log_format", "listen", "tls_cert", "tls_key", "pool", "pools",
     }  # fmt: skip

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import signal
 from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import redis
+from redis.exceptions import RedisError
 
 from resyncctl.engine.launch import Launcher
 from resyncctl.engine.order import Order
+from resyncctl.engine.pools import Pools
 from resyncctl.rollout.model import RolloutId
 from resyncctl.store import keys
 from resyncctl.store.audit import Actor
@@ -25,14 +28,14 @@ WITHIN = 60.0
 """Seconds that a rollout may take, a dead worker's lease included."""
 
 
-def launch(url: str, name: str, phones: Path, **options: object) -> None:
+def launch(url: str, name: str, phones: Path, *, pools: Sequence[str] = (), **options: object) -> None:
     """Make a rollout that the service executes."""
 
     async def story() -> None:
         store = RedisStore(url)
         try:
             order = Order.model_validate({"phones_file": str(phones), "options": {"now": True, "yes": True, **options}})
-            await Launcher(store, {}).launch(order, Actor("test"), name=name)
+            await Launcher(store, {}, pools=Pools(pools)).launch(order, Actor("test"), name=name)
         finally:
             await store.close()
 
@@ -62,15 +65,11 @@ class Fleet:
 
     def alive(self) -> int:
         """Return how many have announced themselves."""
-        with redis.Redis.from_url(self.url) as client:
-            return int(client.hlen(keys.WORKERS))
+        return int(_ask(self.url, lambda client: client.hlen(keys.WORKERS)))
 
     def shares(self, rollout: str) -> Counter[str]:
         """Return how many phones accepted from each worker process."""
-        import json  # noqa: PLC0415
-
-        with redis.Redis.from_url(self.url) as client:
-            parts = client.hgetall(keys.part(RolloutId(rollout), "reports"))
+        parts = _ask(self.url, lambda client: client.hgetall(keys.part(RolloutId(rollout), "reports")))
         found: Counter[str] = Counter()
         for token, text in parts.items():
             found[token.decode().rpartition(":")[0]] += json.loads(text)["counts"].get("accepted", 0)
@@ -78,9 +77,15 @@ class Fleet:
 
     def finished(self, rollout: str, *, within: float = WITHIN) -> dict[str, Any]:
         """Wait for the end of a rollout and return its report."""
-        with redis.Redis.from_url(self.url) as client:
-            key = keys.meta(RolloutId(rollout))
-            eventually(lambda: bool(client.hget(key, "finished_us")), f"{rollout} has ended", within=within)
+        key = keys.meta(RolloutId(rollout))
+
+        def ended() -> bool:
+            try:
+                return bool(_ask(self.url, lambda client: client.hget(key, "finished_us")))
+            except RedisError:  # it is being failed over
+                return False
+
+        eventually(ended, f"{rollout} has ended", within=within)
         return self.controller.show(rollout)
 
     def __enter__(self) -> Self:
@@ -96,6 +101,17 @@ class Fleet:
         self._stack.close()
         if error is None:
             assert not any("Traceback" in text for text in texts), texts
+
+
+def _ask(url: str, question: Callable[[Any], Awaitable[Any]]) -> Any:
+    async def story() -> Any:
+        store = RedisStore(url)
+        try:
+            return await question(store.client)
+        finally:
+            await store.close()
+
+    return asyncio.run(story())
 
 
 def terminate(worker: Process) -> None:

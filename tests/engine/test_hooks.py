@@ -192,6 +192,7 @@ async def test_no_phone_that_matches_is_nothing_to_do_and_no_error(pbx: Pbx, hoo
     pbx.clock.at += 3600
     await hooks.fire()
     assert [one["event"] for one in pbx.log.entries] == ["hook_ended_without_rollout"]
+    assert (await HookStore(pbx.store).status("pbx")).rollouts == 0
 
 
 # Several processes, and crashes
@@ -334,12 +335,41 @@ async def test_phones_whose_cool_downs_end_close_together_share_a_rollout(pbx: P
     assert five.targets == 4
 
 
+async def test_phones_that_wait_for_their_cool_down_hurry_no_others_and_are_not_held_up_by_them(pbx: Pbx) -> None:
+    hooks = pbx.process()
+    await pbx.hook(hooks, cool_down=600)
+    await call(hooks, event("1001"))
+    await fires(pbx, hooks, at=45)
+    await call(hooks, event("1002"))
+    await fires(pbx, hooks, at=60)
+    await call(hooks, event("1001", "1002"))  # may be sent to again at 605 and 650: together, at 650
+    await fires(pbx, hooks, at=200)
+    await call(hooks, event("1003"))
+    assert len(await fires(pbx, hooks, at=204)) == 2
+    assert len(await fires(pbx, hooks, at=205)) == 3
+    await fires(pbx, hooks, at=640)
+    for second in range(640, 665):
+        await call(hooks, event("1004"))
+        assert len(await fires(pbx, hooks, at=second + 1 if second < 664 else 664.9)) == 3
+    made = await fires(pbx, hooks, at=665)  # 605 and the longest wait
+    assert list(made.values())[3:] == [["1001", "1002", "1004"]]
+    assert 0 < await pbx.store.client.pttl(keys.hook("pbx", "sent")) <= 600_000
+
+
+async def test_nobody_takes_what_is_not_due(pbx: Pbx, hooks: Hooks) -> None:
+    await call(hooks)
+    pbx.clock.at += 4.9
+    kept = HookStore(pbx.store)
+    assert await kept.take("pbx", now_us=pbx.clock.now_us(), token="early", claim=CLAIM) is None
+    assert await kept.due() == [("pbx", round((START + 5) * 1_000_000))]
+
+
 async def test_a_cool_down_knows_a_phone_by_user_and_by_aor(pbx: Pbx) -> None:
     hooks = pbx.process()
     await pbx.hook(hooks, cool_down=600)
     await call(hooks, event("1001@pbx.test", "1002"))
     assert len(await fires(pbx, hooks, at=5)) == 1
-    await call(hooks, event("1001", "1002@pbx.test"))
+    await call(hooks, event("1001", "1002@pbx.test", "SIP:1001@PBX.test;user=phone"))
     assert len(await fires(pbx, hooks, at=500)) == 1
     await call(hooks, event("1001@other.test"))  # another phone of the same number, elsewhere
     assert len(await fires(pbx, hooks, at=520)) == 1
@@ -383,6 +413,7 @@ async def test_a_hook_that_is_removed_is_forgotten_but_its_rollouts_numbers_neve
     await hooks.fire()
     await call(hooks)
     await hooks.remove("pbx", ADMIN)
+    assert await HookStore(pbx.store).due() == []
     pbx.clock.at += 500
     await hooks.fire()
     assert list(await pbx.rollouts()) == ["hook-pbx-1"]

@@ -12,6 +12,7 @@ import pytest
 from tests.engine.controller import Controller, eventually, states
 from tests.engine.recorder import Recorder, most_in_a_second
 from tests.engine.service import Fleet, launch, terminate
+from tests.peers.redis_sentinel import RedisSentinel
 from tests.peers.redis_server import RedisServer
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -139,4 +140,33 @@ def test_redis_that_is_killed_under_three_workers_forgets_nothing(
         report = fleet.finished("outage")
     assert report["counts"] == {"accepted": COUNT}
     assert phones.times() == dict.fromkeys(phones.times(), 1)
+    assert most_in_a_second((one.at for one in phones.requests()), jitter=JITTER) <= 100
+
+
+def test_phones_of_a_site_are_sent_to_by_the_workers_that_reach_it(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path
+) -> None:
+    path = tmp_path / "sites.csv"
+    rows = [f"{phones.contact(f'ok.{site}{n}')},{site}" for n in range(40) for site in ("ber-1", "ber-2", "muc-1")]
+    path.write_text("\n".join(["contact,site", *rows]) + "\n", encoding="utf-8")
+    with Fleet(own, 1, url=own_redis.url) as fleet:
+        launch(own_redis.url, "sites", path, pools=("berlin=ber-*",), rate=200)
+        eventually(lambda: len(phones.times()) == 40, "all others have been sent to", within=20)
+        assert own.show("sites")["counts"] == {"accepted": 40, "planned": 80}
+        fleet.add("--pool", "berlin")
+        report = fleet.finished("sites")
+        assert report["counts"] == {"accepted": 120}
+        assert sorted(fleet.shares("sites").values()) == [40, 80]
+
+
+def test_fail_over_of_redis_in_mid_rollout_loses_nothing(phones: Recorder, tmp_path: Path) -> None:
+    with RedisSentinel() as redis:
+        own = Controller(tmp_path / "data", redis.url)
+        with Fleet(own, 2, url=redis.url) as fleet:
+            path = listed(phones, tmp_path, "sentinel", kinds=("ok", "late300"))
+            launch(redis.url, "sentinel", path, rate=100, batch_size=25)
+            eventually(lambda: len(phones.times()) > 150, "it is under way", within=30)
+            redis.kill_primary()
+            report = fleet.finished("sentinel")
+    assert report["counts"] == {"accepted": COUNT}
     assert most_in_a_second((one.at for one in phones.requests()), jitter=JITTER) <= 100

@@ -81,6 +81,11 @@ class RedisSentinel:
         self.host = self._sentinel.host
         self.port = self._sentinel.port
 
+    @property
+    def url(self) -> str:
+        """The URL that resyncctl takes."""
+        return f"redis+sentinel://{self.host}:{self.port}/{SERVICE}/0"
+
     def kill_primary(self) -> None:
         """End the first primary as a power failure would."""
         self.primary.kill()

@@ -14,7 +14,7 @@ from resyncctl.rollout.states import RolloutState
 from resyncctl.store.records import BatchIndex, new_fields, read_fields, rollout_id
 
 ID = RolloutId("r1")
-INDEX = BatchIndex(array("q", [0, 5_000_000, -1]), array("H", [512, 3, 7]))
+INDEX = BatchIndex(array("q", [0, 5_000_000, -1]), array("H", [512, 3, 7]), array("B", [0, 1, 0]), ("", "berlin"))
 
 
 def fields() -> dict[bytes, bytes]:
@@ -45,7 +45,8 @@ def test_names_that_a_shell_or_redis_trips_over_are_refused(name: str) -> None:
 
 @given(st.lists(st.tuples(st.integers(-1, 2**52), st.integers(0, 512)), max_size=50))
 def test_index_survives(rows: list[tuple[int, int]]) -> None:
-    index = BatchIndex(array("q", [due for due, _ in rows]), array("H", [size for _, size in rows]))
+    columns = array("q", [due for due, _ in rows]), array("H", [size for _, size in rows])
+    index = BatchIndex(*columns, array("B", [size % 3 for _, size in rows]), ("", "ä", "b"))
     assert BatchIndex.unpack(index.pack()) == index
 
 
