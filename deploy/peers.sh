@@ -2,9 +2,11 @@
 # Install the Debian packages that the tests talk to, when they are missing and we may.
 set -eu
 missing=""
-for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server tshark:tshark cc:gcc; do
+for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server tshark:tshark cc:gcc \
+    curl:curl openssl:openssl lua5.4:lua5.4 php:php-cli promtool:prometheus systemd-analyze:systemd nginx:nginx-light; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
+ls /usr/lib/*/kamailio/modules/http_client.so >/dev/null 2>&1 || missing="$missing kamailio-utils-modules"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
     echo "installing$missing"

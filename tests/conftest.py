@@ -10,9 +10,16 @@ import pytest
 
 PROGRAMS = {
     "baresip": "Debian package baresip-core",
+    "curl": "Debian package curl",
     "kamailio": "Debian package kamailio",
+    "lua5.4": "Debian package lua5.4",
+    "nginx": "Debian package nginx-light",
+    "openssl": "Debian package openssl",
+    "php": "Debian package php-cli",
+    "promtool": "Debian package prometheus",
     "redis-server": "Debian package redis-server",
     "sipp": "Debian package sip-tester",
+    "systemd-analyze": "Debian package systemd",
     "tshark": "Debian package tshark",
 }
 MODULES = {"aiosip": "PyPI package aiosip", "pjsua2": "PyPI package pjsua2-python"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import TYPE_CHECKING, Any, Final
 
@@ -25,6 +26,7 @@ from resyncctl.api.boundary import Boundary
 from resyncctl.api.limits import Buckets
 from resyncctl.api.models import Problem
 from resyncctl.api.routing import Routes
+from resyncctl.api.security import AT_ONCE
 from resyncctl.engine.access import Scope
 from resyncctl.engine.hook_signature import SIGNATURE, TIMESTAMP
 
@@ -76,6 +78,7 @@ def create_app(services: Services) -> FastAPI:
     )
     app.state.services = services
     app.state.buckets = Buckets(lambda: services.settings.requests_per_second, clock.monotonic)
+    app.state.gate = asyncio.Semaphore(AT_ONCE)
     app.add_middleware(
         Boundary,
         max_body=lambda: services.settings.max_body,

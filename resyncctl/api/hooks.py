@@ -12,7 +12,7 @@ from fastapi import Request, Response
 from resyncctl.api.client import address_of
 from resyncctl.api.plans import check_order, order_of
 from resyncctl.api.problems import ProblemError
-from resyncctl.api.security import Who, limit
+from resyncctl.api.security import Who, gate_of, limit
 from resyncctl.api.services import Services, Use
 from resyncctl.api.standing_models import HookAnswer, HookCreated, HookReports, HookWish
 from resyncctl.engine.access import Scope
@@ -96,13 +96,16 @@ async def call_hook_by_query(name: str, request: Request, services: Use) -> dict
 async def _called(name: str, request: Request, services: Services) -> dict[str, object]:
     source = address_of(request)
     body = await _body(request)
-    try:
-        await _admit(name, request, services, body)
-    except AccessError:
-        limit(request, source)  # only calls without good credentials are counted: a PBX may call as often as it likes
-        raise
-    event = parse_event(request.headers.get("content-type", ""), body, request.query_params)
-    return await services.hooks.call(name, event=event, source=source)
+    async with gate_of(request):
+        try:
+            await _admit(name, request, services, body)
+        except AccessError:
+            limit(
+                request, source
+            )  # only calls without good credentials are counted: a PBX may call as often as it likes
+            raise
+        event = parse_event(request.headers.get("content-type", ""), body, request.query_params)
+        return await services.hooks.call(name, event=event, source=source)
 
 
 async def _admit(name: str, request: Request, services: Services, body: bytes) -> None:

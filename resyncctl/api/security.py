@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Callable, Coroutine, Mapping
 from http import HTTPStatus
@@ -24,6 +25,9 @@ SIGNED: Final = "x-or-signature"
 """Where an operation's description says that a signature serves as well as a token. It looks at them itself, and it takes query
 parameters of any name."""
 OPEN: Final = "none"
+AT_ONCE: Final = 32
+"""Requests that are worked on at a time, once their bodies are read; others wait. A pool has 100 connections, and what sends
+needs some of them whatever clients do."""
 
 _Handler = Callable[[Request], Coroutine[object, object, Response]]
 
@@ -52,7 +56,12 @@ class GuardedRoute(APIRoute):
             else:
                 request.state.caller = await admit(request, needed)
             self._check_query(request)
-            return await handle(request if model is None else await read(request, model))
+            if needed is None:
+                return await handle(request)
+            if model is not None:
+                request = await read(request, model)
+            async with gate_of(request):
+                return await handle(request)
 
         return guarded
 
@@ -91,6 +100,13 @@ def limit(request: Request, client: str) -> None:
             "too many requests; requests_per_second in the configuration is the limit of each client",
             headers={"Retry-After": str(math.ceil(wait))},
         )
+
+
+def gate_of(request: Request) -> asyncio.Semaphore:
+    """Return what lets AT_ONCE requests at a time to Redis."""
+    gate = request.app.state.gate
+    assert isinstance(gate, asyncio.Semaphore)  # noqa: S101  (create_app has put it there)
+    return gate
 
 
 def caller_of(request: Request) -> Caller:

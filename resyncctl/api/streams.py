@@ -1,4 +1,4 @@
-"""The progress of rollouts for any number of followers: one reader of Redis for each rollout that is followed."""
+"""The progress of rollouts for any number of followers, with one connection to Redis that reads whatever is followed."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.api.problems import ProblemError
 from resyncctl.engine.tally import is_over, report_of
 from resyncctl.errors import NotFoundError, StoreError
+from resyncctl.store.following import read_events
 from resyncctl.store.keys import EVENTS
 
 if TYPE_CHECKING:
@@ -25,8 +26,10 @@ if TYPE_CHECKING:
 
 KEEP_ALIVE: Final = 15.0
 """Seconds of silence after which a comment is sent, so that proxies and clients know that the stream lives."""
-_WAIT: Final = 2.0
-"""Seconds that one read of Redis waits for news; afterwards it is looked whether the rollout has ended."""
+_WAIT: Final = 0.5
+"""Seconds that one read of Redis waits for news; then it takes up the rollouts that are followed since."""
+_LOOK: Final = 2.0
+"""Seconds without an event after which it is looked whether a rollout has ended."""
 _AGAIN: Final = 1.0
 """Seconds before Redis, which was away, is asked again."""
 _SHORTEST: Final = 0.001
@@ -60,9 +63,13 @@ class _Channel:
         self.last = b""
         """The frame that ends the stream."""
         self.ended = False
-        self.read_once = False
+        self.live = False
+        """What there was is read; what comes is read together with that of others."""
+        self.position = "0"
+        self.looked_at = 0.0
         self.followers = 0
         self.task: asyncio.Task[None] | None = None
+        """Reads what there was."""
         self._news = asyncio.Event()
 
     def after(self, position: Position) -> list[tuple[Position, bytes]]:
@@ -73,6 +80,12 @@ class _Channel:
                 break
             newer.append(frame)
         return newer[::-1]
+
+    def take(self, events: list[ProgressEvent]) -> None:
+        """Keep events that were read."""
+        for event in events:
+            self.position = event.id
+            self.frames.append((position_of(event.id), _frame(self.name, event)))
 
     def tell(self) -> None:
         """Wake all followers."""
@@ -99,7 +112,7 @@ class Following:
     async def frames(self) -> AsyncIterator[bytes]:
         """Yield server-sent events until the rollout has ended or the hub is closed."""
         channel = self._channel
-        while not channel.read_once and not self._hub.closed:
+        while not (channel.live or channel.ended) and not self._hub.closed:
             if not await channel.news(self._hub.keep_alive):
                 yield b": keep-alive\n\n"
         if self._position is None:
@@ -125,7 +138,7 @@ class Following:
 
 
 class Hub:
-    """Hands out progress. `most` followers at once; `closed` ends all streams."""
+    """Hands out progress to at most `most()` followers. `closed`: all streams end, and no new one begins."""
 
     def __init__(
         self, store: RedisStore, log: FilteringBoundLogger, *, most: Callable[[], int], keep_alive: float = KEEP_ALIVE
@@ -134,14 +147,11 @@ class Hub:
         self._log = log
         self._most = most
         self._channels: dict[RolloutId, _Channel] = {}
+        self._some_live = asyncio.Event()
+        self._reader: asyncio.Task[None] | None = None
         self.keep_alive = keep_alive
         self.followers = 0
         self.closed = False
-
-    @property
-    def readers(self) -> int:
-        """How many streams are read from Redis."""
-        return len(self._channels)
 
     def follow(self, name: RolloutId, position: Position | None) -> Following:
         """Follow a rollout that exists, from after a position; None = from its newest event on.
@@ -157,7 +167,9 @@ class Hub:
         channel = self._channels.get(name)
         if channel is None:
             channel = self._channels[name] = _Channel(name)
-            channel.task = asyncio.create_task(self._read(channel))
+            channel.task = asyncio.create_task(self._begin(channel))
+        if self._reader is None:
+            self._reader = asyncio.create_task(self._read())
         channel.followers += 1
         self.followers += 1
         return Following(self, channel, position)
@@ -172,6 +184,8 @@ class Hub:
     def close(self) -> None:
         """End all streams: a client that comes back goes on from its Last-Event-ID."""
         self.closed = True
+        if self._reader is not None:
+            self._reader.cancel()
         for channel in list(self._channels.values()):
             channel.tell()
             self._drop(channel)
@@ -182,39 +196,65 @@ class Hub:
         if self._channels.get(channel.name) is channel:
             del self._channels[channel.name]
 
-    async def _read(self, channel: _Channel) -> None:
-        after, wait = "0", _SHORTEST
-        while not channel.ended:
+    async def _begin(self, channel: _Channel) -> None:
+        """Read what a stream holds already, without waiting for more."""
+        more = True
+        while more:
             try:
-                events = await self._store.events(channel.name, after, wait=wait)
-                for event in events:
-                    after = event.id
-                    channel.frames.append((position_of(event.id), _frame(channel.name, event)))
-                if not events or is_over(events[-1].state):
+                events = await self._store.events(channel.name, channel.position, wait=_SHORTEST)
+                channel.take(events)
+                more = bool(events)
+                if not more:
                     await self._look(channel)
-                    wait = _WAIT
             except StoreError as error:
                 self._log.warning("events_not_read", rollout=channel.name, error=str(error))
                 await asyncio.sleep(_AGAIN)
+        channel.live = not channel.ended
+        self._some_live.set()
+        channel.tell()
+
+    async def _read(self) -> None:
+        """Read what comes, of all rollouts that are followed."""
+        while True:
+            live = {name: channel for name, channel in self._channels.items() if channel.live}
+            if not live:
+                self._some_live.clear()
+                await self._some_live.wait()
                 continue
+            try:
+                positions = {name: channel.position for name, channel in live.items()}
+                found = await read_events(self._store, positions, wait=_WAIT)
+                for name, channel in live.items():
+                    await self._take(channel, found.get(name, []))
+            except StoreError as error:
+                self._log.warning("events_not_read", error=str(error))
+                await asyncio.sleep(_AGAIN)
+
+    async def _take(self, channel: _Channel, events: list[ProgressEvent]) -> None:
+        channel.take(events)
+        silent = asyncio.get_running_loop().time() - channel.looked_at > _LOOK
+        if is_over(events[-1].state) if events else silent:
+            await self._look(channel)
+        if events or channel.ended:
             channel.tell()
-        # Who comes after the end makes a reader of its own.
-        if self._channels.get(channel.name) is channel:
-            del self._channels[channel.name]
 
     async def _look(self, channel: _Channel) -> None:
-        """Look at the rollout itself: has it ended?"""
+        """Look at the rollout itself: has it ended? Then who comes later begins anew."""
+        channel.looked_at = asyncio.get_running_loop().time()
         try:
             record = await self._store.get(channel.name)
         except NotFoundError:
-            channel.ended = channel.read_once = True
-            return
-        report = report_of(record)
-        if not channel.frames:
-            channel.snapshot = _event("progress", report)
-        if is_over(record.state) and record.finished_us:
-            channel.ended, channel.last = True, _event("end", report)
-        channel.read_once = True
+            channel.ended = True
+        else:
+            report = report_of(record)
+            if not channel.frames:
+                channel.snapshot = _event("progress", report)
+            if is_over(record.state) and record.finished_us:
+                channel.ended, channel.last = True, _event("end", report)
+        if channel.ended:
+            channel.live = False
+            if self._channels.get(channel.name) is channel:
+                del self._channels[channel.name]
 
 
 def _frame(name: RolloutId, event: ProgressEvent) -> bytes:

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Sequ
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import from_us, now_us
-from resyncctl.engine.app import check_id, command, open_store
+from resyncctl.engine.app import check_id, command, open_store, store_plan
 from resyncctl.engine.backend import News, Page, Planned, Report, WantedHook, WantedSchedule
 from resyncctl.engine.calendar import When
 from resyncctl.engine.freeze import Freezer
@@ -76,9 +76,7 @@ class LocalBackend:
         return self._opened
 
     async def _launcher(self) -> Launcher:
-
-        settings = self._settings
-        return Launcher(await self._store(), settings.sources, pools=Pools(settings.pools))
+        return Launcher(await self._store(), self._settings.sources, pools=Pools(self._settings.pools))
 
     # Rollouts
 
@@ -86,7 +84,9 @@ class LocalBackend:
         """See Backend; the plan comes along."""
         assert planned.plan is not None  # noqa: S101  (whoever plans here keeps it)
         assert planned.order is not None  # noqa: S101
-        launcher = await self._launcher()
+        store, launcher = await self._store(), await self._launcher()
+        if await store.find(check_id(name)) is not None:
+            await store_plan(store, check_id(name), planned.plan)  # refused here when it is another plan
         launched = await launcher.launch_plan(planned.plan, planned.order, self._actor, name=name)
         return report_of(launched.record)
 
@@ -132,7 +132,8 @@ class LocalBackend:
     async def plan_retry(self, name: str, states: Collection[TargetState], *, now: bool, child: str) -> Report:
         """See Backend."""
         store = await self._store()
-        prepared = await prepare_retry(store, await store.get(check_id(name)), states, now=now, name=child)
+        parent, pools = await store.get(check_id(name)), Pools(self._settings.pools)
+        prepared = await prepare_retry(store, parent, states, now=now, name=child, pools=pools)
         return {"rollout": prepared.name, **plan_report(prepared.plan)}
 
     async def retry(self, name: str, states: Collection[TargetState], *, now: bool, child: str) -> Report:

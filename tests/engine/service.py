@@ -45,15 +45,25 @@ def launch(url: str, name: str, phones: Path, *, pools: Sequence[str] = (), **op
 class Fleet:
     """Some workers on one Redis. They are killed at the end; whoever wants them to end well says so."""
 
-    def __init__(self, controller: Controller, count: int, *, url: str, command: str = "worker") -> None:
-        self.controller, self.url, self._command = controller, url, command
-        self._count = count
+    def __init__(
+        self,
+        controller: Controller,
+        count: int,
+        *,
+        url: str,
+        command: str = "worker",
+        options: Sequence[str] = (),
+        alive: int = 0,
+    ) -> None:
+        """`alive` are the processes that have to be there before the block begins, those of others included."""
+        self.controller, self.url, self._command, self._options = controller, url, command, options
+        self._count, self._alive = count, alive or count
         self._stack = ExitStack()
         self.workers: list[Process] = []
 
     def add(self, *options: str) -> Process:
         """Start one more."""
-        worker = self._stack.enter_context(self.controller.start(self._command, *options))
+        worker = self._stack.enter_context(self.controller.start(self._command, *self._options, *options))
         self.workers.append(worker)
         return worker
 
@@ -91,7 +101,7 @@ class Fleet:
     def __enter__(self) -> Self:
         for _ in range(self._count):
             self.add()
-        eventually(lambda: self.alive() >= self._count, "all workers are there", within=30)
+        eventually(lambda: self.alive() >= self._alive, "all workers are there", within=30)
         return self
 
     def __exit__(

@@ -468,6 +468,18 @@ async def test_a_scheduler_that_has_lost_its_lease_stops_and_waits(service: Serv
     assert second.active
 
 
+async def test_a_schedule_that_was_paused_since_it_was_read_is_not_fired(service: Service, clock: Hand) -> None:
+    await service.add("night", NIGHT)
+    scheduler = service.scheduler()
+    await tick(scheduler)
+    await service.schedules.pause("night", ADMIN)
+    scheduler._look_at = float("inf")
+    clock.set("2026-11-24T02:30:00")
+    await scheduler._turn()
+    await asyncio.gather(*scheduler._tasks.values())
+    assert await service.rollouts() == []
+
+
 @pytest.mark.parametrize("launched", [False, True])
 async def test_a_claim_of_a_process_that_died_is_launched_once(
     service: Service, clock: Hand, *, launched: bool
