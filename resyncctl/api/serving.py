@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 _GRACE: Final = 2
 """Seconds that requests of the API may take to end when the process does."""
+_BACKLOG: Final = 2048
+"""Connections that may wait to be accepted."""
 _BEAT: Final = 5.0
 """Seconds between two signs of life to systemd."""
 
@@ -161,9 +163,11 @@ def _listen(settings: Settings) -> socket.socket:
             ) from error
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        opened = socket.socket(found[0], socket.SOCK_STREAM)
+        # asyncio turns Nagle's algorithm off for sockets that say they are TCP; with it an answer takes 40 ms longer.
+        opened = socket.socket(found[0], socket.SOCK_STREAM, socket.IPPROTO_TCP)
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         opened.bind(found[4])
+        opened.listen(_BACKLOG)
     except OSError as error:
         raise TransportError(
             f"cannot listen on {settings.listen}: {error.strerror or error}; choose another --listen"

@@ -6,18 +6,21 @@ from collections.abc import Sequence
 from typing import Final
 
 from resyncctl.duration import format_duration
-from resyncctl.engine.planning import CURVE
-from resyncctl.rollout.planner import load_curve
 
 _BARS: Final = " ▁▂▃▄▅▆▇█"
 _ROWS: Final = 8
 
 
-def draw(dues: Sequence[int], *, columns: int = CURVE) -> str:
-    """Draw the load curve; '' when nothing is sent. A column that is not empty always shows."""
-    width, counts = load_curve(dues, columns=columns)
+def draw(width: float, counts: Sequence[int], *, columns: int = 0) -> str:
+    """Draw a load curve of sends in spans of `width` seconds in at most so many columns (0 = one for each span).
+
+    Returns '' when nothing is sent. A column that is not empty always shows.
+    """
     if not counts:
         return ""
+    together = -(-len(counts) // columns) if columns else 1
+    width *= together
+    counts = [sum(counts[start : start + together]) for start in range(0, len(counts), together)]
     peak = max(counts)
     rows = min(_ROWS, peak)
     lines = [f"load: sends per second, one column is {format_duration(width)}"]

@@ -14,7 +14,7 @@ from resyncctl import __version__
 from resyncctl.cli import audit, config, doctor, hook, rollout, run, schedule, serve, sim, token, vendors
 from resyncctl.cli.state import Common, open_standard_streams, status_of
 
-_VALUED: Final = ("--config", "--redis-url", "--data-dir", "--log-level")
+_VALUED: Final = ("--config", "--redis-url", "--data-dir", "--log-level", "--server", "--token-file", "--ca-file")
 _FLAGS: Final = ("--json",)
 
 
@@ -55,7 +55,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.command("run", help=run.RUN_HELP)(run.run)
-app.command("plan", help=run.PLAN_HELP)(run.run)
+app.command("plan", help=run.PLAN_HELP)(run.plan)
 app.add_typer(rollout.app, name="rollout")
 app.add_typer(vendors.app, name="vendors")
 app.add_typer(schedule.app, name="schedule")
@@ -95,13 +95,32 @@ def common(
             "--json", help="Machine-readable result on standard output; everything for people on standard error."
         ),
     ] = False,
+    server: Annotated[
+        str,
+        typer.Option(
+            metavar="URL",
+            envvar="RESYNCCTL_SERVER",
+            help="Do it through the API of a `resyncctl serve` elsewhere, like https://resync.example.",
+        ),
+    ] = "",
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            envvar="RESYNCCTL_TOKEN_FILE",
+            help=r"File with the token for --server; without it the token is in \[env: RESYNCCTL_TOKEN].",
+        ),
+    ] = None,
+    ca_file: Annotated[
+        Path | None,
+        typer.Option(envvar="RESYNCCTL_CA_FILE", help="PEM file of who signed the certificate of --server."),
+    ] = None,
     version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
     """These options may also stand behind the command."""
     _ = version
-    context.obj = Common(config, redis_url, data_dir, log_level, as_json)
+    context.obj = Common(config, redis_url, data_dir, log_level, as_json, server, token_file, ca_file)
 
 
 def main() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
-from resyncctl.cli.client import ApiClient, Server, connected
+from resyncctl.cli.client import LARGEST, ApiClient, Server, connected
 from resyncctl.engine.backend import News, Page, Planned, Report, WantedHook, WantedSchedule
 from resyncctl.engine.order import MAX_INLINE
 from resyncctl.engine.results import Row
@@ -82,11 +82,10 @@ class RemoteBackend:
 
     async def rollouts(self, count: int, states: Collection[RolloutState] = ()) -> list[Report]:
         """See Backend."""
-        wanted = {"state": sorted(state.value for state in states)}
-        found, _ = await self._api.pages(
-            "/v1/rollouts", "rollouts", wanted, most=max(count, _MANY) if states else count
-        )
-        return found[:count]
+        if states:
+            wanted = {"state": sorted(state.value for state in states)}
+            return (await self._api.page("/v1/rollouts", "rollouts", wanted, limit=_MANY)).entries[:count]
+        return (await self._api.pages("/v1/rollouts", "rollouts", {}, most=count)).entries
 
     async def rollout(self, name: str) -> Report:
         """See Backend."""
@@ -103,14 +102,12 @@ class RemoteBackend:
 
     async def results(self, name: str, states: Collection[TargetState]) -> AsyncIterator[Row]:
         """See Backend."""
-        wanted = sorted(state.label for state in states)
-        cursor = ""
+        path, wanted, cursor = f"{_path(name)}/targets", sorted(state.label for state in states), ""
         while True:
-            page, cursor = await self._api.pages(
-                f"{_path(name)}/targets", "targets", {"state": wanted, "cursor": cursor}, most=1
-            )
-            for row in page:
+            page = await self._api.page(path, "targets", {"state": wanted, "cursor": cursor}, limit=LARGEST)
+            for row in page.entries:
                 yield Row(**row)  # type: ignore[arg-type]
+            cursor = page.more
             if not cursor:
                 return
 
@@ -137,8 +134,7 @@ class RemoteBackend:
 
     async def schedules(self) -> list[Report]:
         """See Backend."""
-        found, _ = await self._api.pages("/v1/schedules", "schedules", {}, most=None)
-        return found
+        return (await self._api.pages("/v1/schedules", "schedules", {})).entries
 
     async def schedule(self, name: str) -> Report:
         """See Backend."""
@@ -184,13 +180,14 @@ class RemoteBackend:
 
     async def call_hook(self, name: str, extensions: Sequence[str], reason: str) -> Report:
         """See Backend."""
-        return await self._api.post(_hook(name), {"extension": ",".join(extensions), "reason": reason})
+        said = {"extension": ",".join(extensions), "reason": reason}
+        return await self._api.post(_hook(name), {key: text for key, text in said.items() if text})
 
     # The service
 
     async def audit(self, count: int, before: str) -> Page:
         """See Backend."""
-        return Page(*await self._api.pages("/v1/audit", "entries", {"cursor": before}, most=count))
+        return await self._api.pages("/v1/audit", "entries", {"cursor": before}, most=count)
 
     async def sources(self) -> list[Report]:
         """See Backend."""
@@ -199,7 +196,7 @@ class RemoteBackend:
     async def phones(self, source: str, where: Sequence[str], *, count: int) -> Page:
         """See Backend."""
         wanted: dict[str, str | int | list[str]] = {"source": source, "where": list(where)}
-        return Page(*await self._api.pages("/v1/phones", "phones", wanted, most=count))
+        return await self._api.pages("/v1/phones", "phones", wanted, most=count)
 
     async def vendors(self, user_agent: str = "") -> list[Report]:
         """Return the catalogue of the service, or what of it fits a User-Agent."""

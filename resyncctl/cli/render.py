@@ -15,18 +15,14 @@ from rich.text import Text
 from resyncctl.cli.chart import draw
 from resyncctl.clock import monotonic
 from resyncctl.duration import format_duration
-from resyncctl.engine.planning import CURVE
 from resyncctl.rollout.states import RolloutState
 
 if TYPE_CHECKING:
-    from resyncctl.engine.planning import Plan
-    from resyncctl.store.records import RolloutRecord
+    from resyncctl.engine.backend import Report
 
 _LABEL: Final = 11
 """Columns beside a load curve."""
-_BATCHES: Final = 12
-"""Batches that a preview spells out."""
-_EXAMPLES: Final = 3
+_NARROWEST: Final = 10
 _QUIET: Final = 10.0
 """Seconds between lines of progress where there is no terminal."""
 _COLOURS: Final = {
@@ -34,32 +30,36 @@ _COLOURS: Final = {
 }  # fmt: skip
 
 
-def show_plan(console: Console, plan: Plan) -> None:
+def show_plan(console: Console, plan: Report) -> None:
     """Print a plan: batches, times, skips with reasons, load curve."""
-    options = plan.options
+    sends = whole(plan["targets"]) - whole(plan["skipped"])
     console.print(
-        f"[bold]{options.action.value}[/] of {phones(len(plan.dues))}, plan {plan.hash[:12]}, seed {plan.seed}"
+        f"[bold]{plan['action']}[/] of {phones(sends)}, plan {str(plan['plan_hash'])[:12]}, seed {plan['seed']}"
     )
-    if plan.dues:
-        first, last = min(plan.dues) / 1_000_000, max(plan.dues) / 1_000_000
-        rate = f"{options.rate:g} sends" if options.rate else "unlimited sends"
+    if sends:
+        first, last = format_duration(_float(plan["first_due"])), format_duration(_float(plan["last_due"]))
+        limit = _float(_dict(plan["options"])["rate"])
+        rate = f"{limit:g} sends" if limit else "unlimited sends"
         console.print(
-            f"first due {format_duration(first)} after the start, last due {format_duration(last)} after it;"
-            f" never more than {rate} in a second"
-            if len(plan.dues) > 1
-            else f"due {format_duration(first)} after the start"
+            f"first due {first} after the start, last due {last} after it; never more than {rate} in a second"
+            if sends > 1
+            else f"due {first} after the start"
         )
     else:
         console.print("nothing is sent: every phone is skipped")
-    for notice in plan.notices:
-        console.print(f"[yellow]note:[/] {escape(notice)}")
-    if plan.dues:
+    for notice in _list(plan["notices"]):
+        console.print(f"[yellow]note:[/] {escape(str(notice))}")
+    if sends:
         _show_batches(console, plan)
-        _show_events(console, plan)
+        for event in map(str, _list(plan["events"])):
+            body = " with a body" if event in _list(plan["events_with_body"]) else ""
+            console.print(f"Event: [bold]{escape(event)}[/]{body}")
     _show_skips(console, plan)
-    if plan.dues:
-        room = console.width - _LABEL if console.is_terminal else CURVE
-        console.print(draw(plan.dues, columns=max(10, min(CURVE, room))), markup=False)
+    if sends:
+        curve = _dict(plan["load_curve"])
+        room = max(_NARROWEST, console.width - _LABEL) if console.is_terminal else 0
+        counts = [whole(count) for count in _list(curve["sends"])]
+        console.print(draw(_float(curve["bucket_seconds"]), counts, columns=room), markup=False)
 
 
 def phones(count: int) -> str:
@@ -67,61 +67,45 @@ def phones(count: int) -> str:
     return "1 phone" if count == 1 else f"{count} phones"
 
 
-def _show_batches(console: Console, plan: Plan) -> None:
+def _show_batches(console: Console, plan: Report) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("batch", "phones", "first due", "last due"):
         table.add_column(name, justify="right")
-    last = len(plan.releases) - 1
-    shown = range(last + 1) if last < _BATCHES else [*range(_BATCHES - 2), last]
-    previous = -1
-    for number in shown:
+    previous = 0
+    for batch in map(_dict, _list(plan["shown_batches"])):
+        number = whole(batch["number"])
         if number > previous + 1:
             table.add_row("…", f"({number - previous - 1} more)", "", "")
         previous = number
-        release = plan.releases[number]
-        first, end = release.first_due / 1_000_000, release.last_due / 1_000_000
-        table.add_row(str(number + 1), str(release.phones), f"{first:.3f} s", f"{end:.3f} s")
+        first, end = (f"{_float(batch[name]):.3f} s" for name in ("first_due", "last_due"))
+        table.add_row(str(number), str(batch["phones"]), first, end)
     console.print(table)
 
 
-def _show_events(console: Console, plan: Plan) -> None:
-    for trigger in plan.triggers:
-        body = " with a body" if trigger.body else ""
-        console.print(f"Event: [bold]{escape(trigger.event)}[/]{body}")
-
-
-def _show_skips(console: Console, plan: Plan) -> None:
-    if not plan.skipped:
+def _show_skips(console: Console, plan: Report) -> None:
+    skipped, examples = _dict(plan["skipped_reasons"]), _dict(plan["skipped_examples"])
+    if not skipped:
         return
-    examples: dict[str, list[str]] = {}
-    for number, targets in plan.batches():
-        if plan.index.first_dues[number] >= 0:
-            continue
-        for target in targets:
-            known = examples.setdefault(target.skip.text, [])
-            if len(known) < _EXAMPLES:
-                known.append(target.aor or target.contact)
     console.print("[bold]skipped[/]")
-    for reason, count in sorted(plan.skipped.items()):
-        more = ", …" if count > _EXAMPLES else ""
-        console.print(f"  {count} {reason}: {escape(', '.join(examples.get(reason, [])))}{more}")
+    for reason, count in sorted(skipped.items()):
+        known = [str(name) for name in _list(examples.get(reason, []))]
+        more = ", …" if whole(count) > len(known) else ""
+        console.print(f"  {count} {reason}: {escape(', '.join(known))}{more}")
 
 
 class Progress:
     """Shows how a rollout goes on: a live display on a terminal, a line now and then elsewhere."""
 
-    def __init__(self, console: Console, record: RolloutRecord) -> None:
+    def __init__(self, console: Console, report: Mapping[str, object]) -> None:
         self._console = console
-        self._record = record
-        self._state = record.state
-        self._report: Mapping[str, object] = record.report
+        self._about = f"rollout [bold]{report['rollout']}[/]: {report['action']} of {phones(whole(report['targets']))}"
+        self._total = max(1, whole(report["targets"]))
+        self._report = report
         self._told_at = self._began_at = monotonic()
         self._live = Live(get_renderable=self._render, console=console, refresh_per_second=8, transient=True)
 
     def __enter__(self) -> Self:
-        self._console.print(
-            f"rollout [bold]{self._record.id}[/]: {self._record.action.value} of {phones(self._record.targets)}"
-        )
+        self._console.print(self._about)
         if self._console.is_terminal:
             self._live.start()
         return self
@@ -130,13 +114,13 @@ class Progress:
         if self._console.is_terminal:
             self._live.stop()
 
-    def update(self, state: RolloutState, report: Mapping[str, object]) -> None:
-        """Take the newest numbers."""
-        changed, self._state, self._report = state is not self._state, state, report
+    def update(self, report: Mapping[str, object]) -> None:
+        """Take the newest state and numbers."""
+        changed, self._report = report["state"] != self._report["state"], report
         now = monotonic()
         if not self._console.is_terminal and (changed or now - self._told_at >= _QUIET):
             self._told_at = now
-            self._console.print(f"{state.value}: {_counts_line(report)}")
+            self._console.print(f"{report['state']}: {_counts_line(report)}")
 
     def tell(self, text: str) -> None:
         """Print a line above the display."""
@@ -147,10 +131,11 @@ class Progress:
         done = 0
         if isinstance(counts, dict):
             done = sum(count for name, count in counts.items() if name not in {"planned", "deferred", "sending"})
-        total = max(1, self._record.targets)
+        total = self._total
         seconds = int(monotonic() - self._began_at)
         head = Text.assemble(
-            (f"{self._state.value} ", "bold"), f"{done}/{total} ({done * 100 // total} %)  {format_duration(seconds)}"
+            (f"{self._report['state']} ", "bold"),
+            f"{done}/{total} ({done * 100 // total} %)  {format_duration(seconds)}",
         )
         bar = Table.grid()
         bar.add_row(ProgressBar(total=total, completed=done, width=min(60, self._console.width)))
@@ -211,3 +196,23 @@ def _show_busy(console: Console, busy: object) -> None:
     console.print("  calls: " + ", ".join(parts))
     for trouble in busy.get("trouble", []):
         console.print(f"  [yellow]busy state was unknown:[/] {escape(str(trouble))}")
+
+
+def whole(value: object) -> int:
+    assert isinstance(value, int)  # noqa: S101  (what the report says)
+    return value
+
+
+def _float(value: object) -> float:
+    assert isinstance(value, int | float)  # noqa: S101  (what the report says)
+    return value
+
+
+def _list(value: object) -> list[object]:
+    assert isinstance(value, list)  # noqa: S101  (what the report says)
+    return value
+
+
+def _dict(value: object) -> dict[str, object]:
+    assert isinstance(value, dict)  # noqa: S101  (what the report says)
+    return value

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, TypeVar
@@ -20,7 +21,9 @@ from resyncctl.logs import unfailing
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from resyncctl.cli.remote import RemoteBackend
     from resyncctl.config import Settings
+    from resyncctl.engine.backend import Backend
     from resyncctl.store.audit import Actor
 
 INTERRUPTED: Final = 130
@@ -39,11 +42,24 @@ class Common:
     data_dir: Path | None = None
     log_level: str = ""
     as_json: bool = False
+    server: str = ""
+    """URL of the service whose API is to be used; '' = our own Redis."""
+    token_file: Path | None = None
+    ca_file: Path | None = None
+
+    def only_here(self) -> None:
+        """Raise InputError when a service elsewhere is named: for what is done on this machine."""
+        if self.server:
+            raise InputError(
+                f"this works on the machine of the service alone, not through --server {self.server}; run it there, without"
+                " --server and RESYNCCTL_SERVER"
+            )
 
     def settings(self, **told: str) -> Settings:
         """Return the settings; `told` are further ones from the command line, '' = not given. Raises InputError."""
         from resyncctl.config import load
 
+        self.only_here()
         return load(
             file=self.config,
             environ=os.environ,
@@ -52,6 +68,35 @@ class Common:
             log_level=self.log_level,
             told={name: value for name, value in told.items() if value},
         )
+
+    def backend(self) -> AbstractAsyncContextManager[Backend]:
+        """Return what opens that which carries commands out; raises InputError."""
+        if self.server:
+            return self.service()
+        from resyncctl.engine.local import open_local
+        from resyncctl.logs import make_logger
+
+        settings = self.settings()
+        return open_local(settings, local_actor(), make_logger(settings.log_level))
+
+    def service(self) -> AbstractAsyncContextManager[RemoteBackend]:
+        """Return what opens the service that --server names; raises InputError."""
+        from resyncctl.cli.client import Server, read_token, read_url
+        from resyncctl.cli.remote import open_remote
+
+        if self.redis_url or self.data_dir:
+            raise InputError("--server goes to a service, --redis-url and --data-dir to Redis: give one of them")
+        token = read_token(self.token_file, os.environ.get("RESYNCCTL_TOKEN", ""))
+        return open_remote(Server(url=read_url(self.server), token=token, ca_file=self.ca_file))
+
+    def ask(self, main: Callable[[Backend], Coroutine[object, object, T]]) -> T:
+        """Carry something out and return what came of it."""
+
+        async def opened() -> T:
+            async with self.backend() as backend:
+                return await main(backend)
+
+        return run_async(opened)
 
 
 def duration(value: str | float) -> float:

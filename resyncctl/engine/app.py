@@ -140,35 +140,16 @@ async def plan_retry(
         return planner.make(name=name)
 
 
-def new_id(plan: Plan) -> RolloutId:
+def new_id(plan_hash: str) -> RolloutId:
     """Name a rollout that the operator has not named: the time and the beginning of the plan's hash."""
-    return RolloutId(f"{from_us(now_us()):%Y%m%d-%H%M%S}-{plan.hash[:6]}")
+    return RolloutId(f"{from_us(now_us()):%Y%m%d-%H%M%S}-{plan_hash[:6]}")
 
 
 async def store_plan(
     store: RedisStore, name: RolloutId, plan: Plan, *, parent: str = "", surroundings: Mapping[str, str] | None = None
 ) -> RolloutRecord:
     """Make a rollout of a plan, or find the one that has the ID and the same plan; InputError for another plan."""
-    known = await store.find(name)
-    if known is None:
-        upload = secrets.token_hex(8)
-        for start in range(0, len(plan.blocks), _UPLOAD):
-            await store.put_blocks(name, upload, dict(enumerate(plan.blocks[start : start + _UPLOAD], start)))
-        fields = new_fields(
-            plan_hash=plan.hash,
-            options=plan.options,
-            seed=plan.seed,
-            targets=plan.targets,
-            skipped=plan.skipped,
-            notices=plan.notices,
-            triggers=plan.triggers,
-            index=plan.index,
-            created_us=now_us(),
-            parent=parent,
-            surroundings=surroundings,
-        )
-        await store.create(name, upload, fields, counted=json.dumps(planned_part(plan.skipped)))
-        known = await store.get(name)
+    known, _ = await place_plan(store, name, plan, parent=parent, surroundings=surroundings)
     if known.plan_hash != plan.hash:
         raise InputError(
             f"--id {name} names a rollout with another plan ({known.plan_hash[:12]}, {known.targets} targets; this one is"
@@ -176,6 +157,33 @@ async def store_plan(
             f" `resyncctl rollout resume {name}` to go on with the old plan"
         )
     return known
+
+
+async def place_plan(
+    store: RedisStore, name: RolloutId, plan: Plan, *, parent: str = "", surroundings: Mapping[str, str] | None = None
+) -> tuple[RolloutRecord, bool]:
+    """Make a rollout of a plan unless the ID has one; return the one that it has now, and whether it is this one."""
+    known = await store.find(name)
+    if known is not None:
+        return known, False
+    upload = secrets.token_hex(8)
+    for start in range(0, len(plan.blocks), _UPLOAD):
+        await store.put_blocks(name, upload, dict(enumerate(plan.blocks[start : start + _UPLOAD], start)))
+    fields = new_fields(
+        plan_hash=plan.hash,
+        options=plan.options,
+        seed=plan.seed,
+        targets=plan.targets,
+        skipped=plan.skipped,
+        notices=plan.notices,
+        triggers=plan.triggers,
+        index=plan.index,
+        created_us=now_us(),
+        parent=parent,
+        surroundings=surroundings,
+    )
+    other = await store.create(name, upload, fields, counted=json.dumps(planned_part(plan.skipped)))
+    return await store.get(name), other is None
 
 
 def new_owner() -> str:

@@ -44,6 +44,7 @@ async def gather(store: RedisStore, *, now_us: int) -> Numbers:
         for name, fields, lease in zip(names, answers[::2], answers[1::2], strict=True)
         if fields
     ]
+    pools = {one.pool for one in workers}.union(*(record.index.pools for record, _ in found if record.id in served))
     return Numbers(
         rollouts=tuple(
             _numbers(record, lease)
@@ -51,14 +52,14 @@ async def gather(store: RedisStore, *, now_us: int) -> Numbers:
             if record.id in served or record.finished_us > now_us - _LINGER_US
         ),
         workers=len(workers),
-        backlog=await _backlog(store, {one.pool or _DEFAULT for one in workers}),
+        backlog=await _backlog(store, {pool or _DEFAULT for pool in pools}),
         frozen=await service.frozen() is not None,
         scheduler_lease=_seconds(scheduler),
     )
 
 
 async def _backlog(store: RedisStore, pools: set[str]) -> dict[str, int]:
-    """Count the batches that wait or run, of the pools that have a worker and of the default one."""
+    """Count the batches that wait or run, of these pools and of the default one: a queue without a worker is told of."""
     named = sorted(pools | {_DEFAULT})
     with store_errors(store.where):
         async with store.client.pipeline(transaction=False) as pipe:

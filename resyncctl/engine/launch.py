@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from resyncctl.engine.app import check_id, new_id, plan_csv, store_plan
+from resyncctl.engine.app import check_id, new_id, place_plan, plan_csv, store_plan
 from resyncctl.engine.freeze import refuse_while_frozen
 from resyncctl.engine.order import Order, read_order
 from resyncctl.engine.planning import Plan, Planner, plan_report
@@ -126,21 +126,28 @@ class Launcher:
             if known is not None:
                 await self._serve_again(known)
                 return Launched(known, new=False)
-        return await self.launch_plan(await self.plan(order, name=name), order, actor, name=name, parent=parent)
+        return await self.launch_plan(await self.plan(order, name=name), order, actor, name=name, parent=parent, once=True)
 
     async def launch_plan(
-        self, plan: Plan, order: Order, actor: Actor, *, name: str = "", parent: str = ""
+        self, plan: Plan, order: Order, actor: Actor, *, name: str = "", parent: str = "", once: bool = False
     ) -> Launched:
-        """Make a rollout of a plan, for the service to execute; see `launch`."""
+        """Make a rollout of a plan, for the service to execute; see `launch`.
+
+        Raises StateError when the name has another plan, unless it has only to be there `once`.
+        """
         await self._agree(plan, yes=order.options.yes)
-        rollout = check_id(name) if name else new_id(plan)
+        rollout = check_id(name) if name else new_id(plan.hash)
         # On the list first: a crash between the two leaves a name on a list, not a rollout that nobody executes.
         await self._service.serve(rollout)
-        record = await store_plan(self._store, rollout, plan, parent=parent, surroundings=order.options.surroundings())
-        await self._audit.record(
-            actor, "rollout.launch", rollout, {"plan_hash": plan.hash, "targets": str(plan.targets)}
+        record, new = await place_plan(
+            self._store, rollout, plan, parent=parent, surroundings=order.options.surroundings()
         )
-        return Launched(record, new=True)
+        if record.plan_hash != plan.hash and not once:
+            raise StateError(f"{rollout} names a rollout with another plan already; take another id")
+        if new:
+            details = {"plan_hash": plan.hash, "targets": str(plan.targets)}
+            await self._audit.record(actor, "rollout.launch", rollout, details)
+        return Launched(record, new=new)
 
     async def retry(
         self,

@@ -37,8 +37,8 @@ from typing import Final
 from resyncctl.rollout.model import RolloutId
 
 PREFIX: Final = "resyncctl"
-LEASE: Final = 10.0
-"""Seconds after which a dead owner's rollout is free."""
+LEASE: Final = 9.0
+"""Seconds after which what a dead process had is free: with the time to notice it, others have it within ten."""
 RETENTION: Final = 90 * 86_400
 """Seconds that the targets of an ended rollout stay."""
 UPLOAD: Final = 86_400

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any, Final
@@ -15,6 +14,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from resyncctl.clock import now_us
 from resyncctl.errors import InputError, LeaseLostError, NotFoundError, StoreError
+from resyncctl.logs import redact_url
 from resyncctl.rollout.states import RolloutState
 from resyncctl.store import keys
 from resyncctl.store.connection import open_pool
@@ -34,7 +34,6 @@ from resyncctl.store.records import (
 if TYPE_CHECKING:
     from resyncctl.rollout.model import RolloutId
 
-_PASSWORD: Final = re.compile(r"([?&]password=)[^&]*")
 _PAGE: Final = 64
 """Batches fetched or expired in one round trip."""
 
@@ -70,9 +69,9 @@ class RedisStore:
             self.client: Any = Redis.from_pool(open_pool(url))
         except (ValueError, InputError, redis_errors.RedisError) as error:
             raise InputError(
-                f"--redis-url {_redact(url)!r} cannot be used: {error}; write redis://HOST:PORT/DB"
+                f"--redis-url {redact_url(url)!r} cannot be used: {error}; write redis://HOST:PORT/DB"
             ) from error
-        self._where = _redact(url)
+        self._where = redact_url(url)
         self._revive = revive
         self._commit = self._script("commit")
         self._claim = self._script("claim")
@@ -368,13 +367,3 @@ def _lost(rollout: RolloutId, holder: str) -> LeaseLostError:
         f"rollout {rollout} is executed by another process now ({holder or 'its data is gone from Redis'}); this one has"
         " stopped sending"
     )
-
-
-def _redact(url: str) -> str:
-    """Return a URL without its password, wherever it stands."""
-    url = _PASSWORD.sub(r"\1***", url)
-    scheme, separator, rest = url.partition("://")
-    userinfo, at, host = rest.rpartition("@")
-    if not at:
-        return url
-    return f"{scheme}{separator}{userinfo.partition(':')[0]}:***@{host}"

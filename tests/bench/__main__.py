@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import product
+from tests.bench import api, hooks, product, scheduler, workers
 from tests.bench.asterisk import ami_notify_rate
 from tests.bench.floors import COUNT, SIPP_COUNT, WINDOW, bare_loop, running_responder, sipp_as_installed, sipp_best
 
@@ -97,9 +97,30 @@ def other_rows() -> list[Row]:
     ]
 
 
+def service_rows() -> list[Row]:
+    """Measure the service."""
+    first = api.measure()
+    alone, together = workers.cpu_of_a_notify(1), workers.cpu_of_a_notify(4)
+    storm = hooks.storm(10_000)
+    lag = scheduler.measure()
+    good = storm.rollouts == 1 and set(storm.statuses) == {202}
+    return [
+        Row("API call to the first NOTIFY on the wire, p50", f"{first * 1000:.0f} ms", "< 50 ms", first < 0.05),
+        Row(
+            "CPU of a NOTIFY, four workers against one",
+            f"{together / alone:.2f} of {alone:.1f} us",
+            "<= 1.15",
+            together / alone <= 1.15,
+        ),
+        Row("hook calls/s over HTTP, all of them one rollout", f"{storm.rate:,.0f}", "", good),
+        Row("  growth of the service's memory", f"{storm.grown / 1e6:.1f} MB", "< 10 MB", storm.grown < 10e6),
+        Row("scheduler lag with 1,000 schedules, p99", f"{lag * 1000:.0f} ms", "< 100 ms", lag < 0.1),
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Measure, three runs of the throughput unless told; print the table."""
-    rows = [*throughput_rows(int(arguments[0]) if arguments else 3), *other_rows()]
+    rows = [*throughput_rows(int(arguments[0]) if arguments else 3), *other_rows(), *service_rows()]
     widths = [
         max(len(text) for text in column) for column in zip(*((row.what, row.figure) for row in rows), strict=True)
     ]
