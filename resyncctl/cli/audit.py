@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resyncctl.cli.state import Common, console, emit, local_actor, run_async, say
+from resyncctl.cli.state import Common, console, emit, local_actor, say
 
 if TYPE_CHECKING:
-    from resyncctl.store.audit import AuditPage
+    from resyncctl.engine.backend import Page
     from resyncctl.store.redis_store import RedisStore
 
 app = typer.Typer(help="Who did what, when, from where. Nothing can change the entries.", no_args_is_help=True)
@@ -29,16 +28,9 @@ def list_(
 ) -> None:
     """List what was done, newest first."""
     common: Common = context.obj
-    from resyncctl.engine.app import open_store
-    from resyncctl.store.audit import AuditLog
-
-    async def main() -> AuditPage:
-        async with open_store(common.settings()) as store:
-            return await AuditLog(store).page(count, before=before)
-
-    page = run_async(main)
+    page = common.ask(lambda backend: backend.audit(count, before))
     if common.as_json:
-        emit([dataclasses.asdict(entry) for entry in page.entries])
+        emit(page.entries)
     elif page.entries:
         _show(page)
     else:
@@ -47,7 +39,7 @@ def list_(
         say(f"there is more: `resyncctl audit list --count {count} --before {page.more}`")
 
 
-def _show(page: AuditPage) -> None:
+def _show(page: Page) -> None:
     from rich.table import Table
     from rich.text import Text
 
@@ -55,8 +47,10 @@ def _show(page: AuditPage) -> None:
     for title in ("time", "who", "from", "action", "subject", "details"):
         table.add_column(title, overflow="fold")
     for entry in page.entries:
-        details = ", ".join(f"{name} {value}" for name, value in entry.details.items() if value)
-        cells = (entry.time, entry.actor, entry.source, entry.action, entry.subject, details)
+        told = entry["details"]
+        pairs = told.items() if isinstance(told, dict) else ()
+        cells = [str(entry[name]) for name in ("time", "actor", "source", "action", "subject")]
+        cells.append(", ".join(f"{name} {value}" for name, value in pairs if value))
         table.add_row(*(Text(_printable(cell)) for cell in cells))
     console(stderr=False).print(table)
 

@@ -10,8 +10,17 @@ from resyncctl.cli import audit
 from resyncctl.cli.follow import Interrupts, ended
 from resyncctl.cli.render import Progress
 from resyncctl.cli.state import INTERRUPTED, Common, console, say
-from resyncctl.engine.app import Execution, command, open_store, parse_local, store_plan
+from resyncctl.engine.app import (
+    Execution,
+    check_id,
+    command,
+    open_store,
+    owner_is_alive,
+    parse_local,
+    store_plan,
+)
 from resyncctl.engine.dispatcher import Left
+from resyncctl.engine.retry import prepare_retry
 from resyncctl.engine.tally import report_of
 from resyncctl.rollout.states import Command, RolloutState
 from resyncctl.sip.transaction import Timers
@@ -20,8 +29,9 @@ from resyncctl.transport.udp import UdpNetwork
 
 if TYPE_CHECKING:
     from resyncctl.config import Settings
+    from resyncctl.engine.backend import Report
     from resyncctl.engine.planning import Plan
-    from resyncctl.rollout.model import RolloutId
+    from resyncctl.rollout.model import RolloutId, TargetState
     from resyncctl.store.redis_store import RedisStore
 
 
@@ -63,6 +73,44 @@ async def execute(
         say(f"left at once; `resyncctl rollout resume {name}` continues it")
         return INTERRUPTED
     return ended(common, report_of(record), paused=left is Left.PAUSED)
+
+
+async def resume_here(common: Common, rollout: str, *, busy_file: str, local_address: str) -> Report | int:
+    """Let a rollout go on: in the process that executes it (then its report is returned), else here (the exit status)."""
+    settings, name = common.settings(), check_id(rollout)
+    async with open_store(settings) as store:
+        record = await store.get(name)
+        alive = await owner_is_alive(store, name)
+        if not alive:
+            check_socket(local_address or record.surroundings.get("local_address", ""))
+        if record.state is RolloutState.PAUSED:
+            await command(store, name, Command.RESUME)
+        await audit.record(store, "rollout.resume", name, plan_hash=record.plan_hash)
+        if alive:
+            return report_of(await store.get(name))
+        return await execute(common, settings, store, name, busy_file=busy_file, local_address=local_address)
+
+
+async def settle_here(settings: Settings, rollout: str) -> Report:
+    """Let an aborted rollout that nobody executes end here; one that is executed elsewhere ends there."""
+    name = check_id(rollout)
+    async with open_store(settings) as store:
+        if not await owner_is_alive(store, name):
+            await Execution(store, settings, name).run()
+        return report_of(await store.get(name))
+
+
+async def retry_here(common: Common, parent: str, states: frozenset[TargetState], *, now: bool, child: str) -> int:
+    """Try what failed again in a new rollout that is executed here; return the exit status."""
+    settings = common.settings()
+    async with open_store(settings) as store:
+        prepared = await prepare_retry(store, await store.get(check_id(parent)), states, now=now, name=child)
+        record, plan = prepared.parent, prepared.plan
+        check_socket(record.surroundings.get("local_address", ""))
+        await store_plan(store, prepared.name, plan, parent=record.id, surroundings=record.surroundings)
+        told = {"rollout": child, "plan_hash": plan.hash, "targets": str(plan.targets)}
+        await audit.record(store, "rollout.retry", record.id, **told)
+        return await execute(common, settings, store, prepared.name)
 
 
 def check_socket(text: str) -> None:

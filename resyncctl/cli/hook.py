@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resyncctl.cli.options import with_run_options
-from resyncctl.cli.state import Common, console, duration, emit, local_actor, run_async, say
-from resyncctl.errors import InputError
+from resyncctl.cli.options import order_words, with_run_options
+from resyncctl.cli.state import Common, console, duration, emit, say
+from resyncctl.errors import NotFoundError
 
 if TYPE_CHECKING:
-    from resyncctl.engine.hooks import Hooks
-    from resyncctl.store.hooks import HookStore
+    from resyncctl.engine.backend import Backend, Report
 
 app = typer.Typer(
     help="Hooks: a PBX says that something has changed, and its phones are resynced once it has been quiet for a while.",
@@ -56,55 +53,35 @@ def add(
 ) -> None:
     """Make a hook. The secret that its calls are signed with is printed, alone, on standard output, and never again."""
     common: Common = context.obj
-    import secrets
+    from resyncctl.engine.backend import WantedHook
 
-    from resyncctl.clock import now_us
-    from resyncctl.engine.hooks import HookAuth, new_hook
-
-    if (phones is None) == (not source):
-        raise InputError("say which phones: either --phones PHONES.csv or --source NAME")
-    order: dict[str, object] = {"source": source} if phones is None else {"phones_file": str(phones.absolute())}
-    if where := options.pop("where", None):
-        order["where"] = where
-    record = new_hook(
-        name,
-        {**order, "options": options} if options else order,
-        now_us=now_us(),
-        secret=secrets.token_urlsafe(32),
-        auth=HookAuth(auth.value),
+    wanted = WantedHook(
+        name=name,
+        order=order_words(common, options, phones=phones, source=source),
+        auth=auth.value,
         quiet=quiet,
         max_wait=max_wait,
         cool_down=cool_down,
     )
-
-    async def main() -> None:
-        async with _opened(common) as (_, hooks):
-            await hooks.add(record, local_actor())
-
-    run_async(main)
+    made = common.ask(lambda backend: backend.add_hook(wanted))
+    secret = made["secret"]
     how = (
         "signed with the secret, which is shown only this once; keep it like a password"
-        if record.secret
+        if secret
         else "with a token of scope trigger: `resyncctl token create NAME --scope trigger` makes one"
     )
     say(f"hook {name}: call POST /v1/hooks/{name} of a `resyncctl serve`, {how}")
     if common.as_json:
-        emit({"name": name, "auth": auth.value, "secret": record.secret or None})
-    elif record.secret:
-        print(record.secret)
+        emit(made)
+    elif secret:
+        print(secret)
 
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """List the hooks, what they wait for and what they did."""
     common: Common = context.obj
-    from resyncctl.store.hooks import listed
-
-    async def main() -> list[dict[str, object]]:
-        async with _opened(common) as (kept, _):
-            return [listed(record, await kept.status(record.name)) for record in await kept.list()]
-
-    found = run_async(main)
+    found = common.ask(lambda backend: backend.hooks())
     if common.as_json:
         emit(found)
         return
@@ -122,13 +99,14 @@ def list_(context: typer.Context) -> None:
 def show(context: typer.Context, name: Name) -> None:
     """Show a hook, what it waits for and what it did."""
     common: Common = context.obj
-    from resyncctl.store.hooks import listed
 
-    async def main() -> dict[str, object]:
-        async with _opened(common) as (kept, _):
-            return listed(await kept.get(name), await kept.status(name))
+    async def main(backend: Backend) -> Report:
+        for hook in await backend.hooks():
+            if hook["name"] == name:
+                return hook
+        raise NotFoundError(f"there is no hook {name[:64]!r}; `resyncctl hook list` shows which there are")
 
-    found = run_async(main)
+    found = common.ask(main)
     if common.as_json:
         emit(found)
         return
@@ -141,12 +119,7 @@ def show(context: typer.Context, name: Name) -> None:
 def remove(context: typer.Context, name: Name) -> None:
     """Remove a hook and what it waits for. Its rollouts stay."""
     common: Common = context.obj
-
-    async def main() -> None:
-        async with _opened(common) as (_, hooks):
-            await hooks.remove(name, local_actor())
-
-    run_async(main)
+    common.ask(lambda backend: backend.remove_hook(name))
     if common.as_json:
         emit({"name": name, "removed": True})
     say(f"hook {name} is removed")
@@ -164,33 +137,11 @@ def call(
 ) -> None:
     """Do what a call of the hook does. A running `resyncctl serve` makes the rollout."""
     common: Common = context.obj
-    from resyncctl.engine.hooks import parse_event
-
-    event = parse_event("", b"", [*(("extension", one) for one in extension or ()), ("reason", reason)])
-
-    async def main() -> dict[str, object]:
-        async with _opened(common) as (_, hooks):
-            return await hooks.call(name, event=event, source="local")
-
-    answer = run_async(main)
+    answer = common.ask(lambda backend: backend.call_hook(name, extension or (), reason))
     if common.as_json:
         emit(answer)
     else:
         print(f"rollout {answer['rollout']} at {answer['fires_at']} at the latest")
-
-
-@contextlib.asynccontextmanager
-async def _opened(common: Common) -> AsyncIterator[tuple[HookStore, Hooks]]:
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.hooks import Hooks
-    from resyncctl.engine.launch import Launcher
-    from resyncctl.logs import make_logger
-    from resyncctl.store.hooks import HookStore
-
-    settings = common.settings()
-    async with open_store(settings) as store:
-        log = make_logger(settings.log_level)
-        yield HookStore(store), Hooks(store, Launcher(store, settings.sources), log)
 
 
 def _cells(hook: dict[str, object]) -> list[str]:

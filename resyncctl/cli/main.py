@@ -11,7 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from resyncctl import __version__
-from resyncctl.cli import audit, config, doctor, hook, rollout, run, schedule, serve, sim, token, vendors
+from resyncctl.cli import audit, config, doctor, hook, operations, rollout, run, schedule, serve, sim, token, vendors
 from resyncctl.cli.state import Common, open_standard_streams, status_of
 
 _VALUED: Final = ("--config", "--redis-url", "--data-dir", "--log-level", "--server", "--token-file", "--ca-file")
@@ -57,9 +57,13 @@ app = typer.Typer(
 app.command("run", help=run.RUN_HELP)(run.run)
 app.command("plan", help=run.PLAN_HELP)(run.plan)
 app.add_typer(rollout.app, name="rollout")
+app.add_typer(operations.phones, name="phones")
+app.add_typer(operations.sources, name="sources")
 app.add_typer(vendors.app, name="vendors")
 app.add_typer(schedule.app, name="schedule")
 app.add_typer(hook.app, name="hook")
+app.add_typer(operations.workers, name="workers")
+app.add_typer(operations.freeze, name="freeze")
 app.add_typer(config.app, name="config")
 app.add_typer(token.app, name="token")
 app.add_typer(audit.app, name="audit")

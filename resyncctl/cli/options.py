@@ -18,7 +18,7 @@ from resyncctl.errors import InputError
 from resyncctl.rollout.model import Action, OnBusy, Options
 
 if TYPE_CHECKING:
-    from resyncctl.engine.order import Order
+    from resyncctl.cli.state import Common
 
 _D: Final = Options()
 _PACING: Final = "Pacing"
@@ -184,16 +184,27 @@ def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
     return with_options
 
 
-def order_of(options: Mapping[str, object], *, phones: Path | None, source: str) -> Order:
-    """Return the order that `with_run_options`, `--phones` and `--source` make; raises InputError."""
+def order_words(
+    common: Common, options: Mapping[str, object], *, phones: Path | None, source: str
+) -> dict[str, object]:
+    """Return the order that `with_run_options`, `--phones` and `--source` make, as JSON has it; raises InputError.
+
+    A phone file is on the machine of the service: with --server its path has to be absolute.
+    """
     from resyncctl.engine.order import read_order
 
     if (phones is None) == (not source):
         raise InputError("give --phones FILE or --source NAME, one of the two")
+    if phones is not None and common.server and not phones.is_absolute():
+        raise InputError(
+            f"--phones {phones}: with --server it is a file on the machine of the service; give its whole path"
+        )
     which = {"source": source} if phones is None else {"phones_file": str(phones.absolute())}
     where = {"where": options["where"]} if options.get("where") else {}
     rest = {name: value for name, value in options.items() if name != "where"}
-    return read_order({**which, **where, "options": rest})
+    words = {**which, **where, "options": rest}
+    read_order(words)
+    return words
 
 
 @functools.cache

@@ -199,6 +199,7 @@ def _show_busy(console: Console, busy: object) -> None:
 
 
 def whole(value: object) -> int:
+    """Return a number of a report."""
     assert isinstance(value, int)  # noqa: S101  (what the report says)
     return value
 

@@ -7,26 +7,16 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from resyncctl.cli import audit
 from resyncctl.cli.options import BusyFileOption, LocalAddress, Now, Yes
 from resyncctl.cli.rows import Format, Printer
-from resyncctl.cli.run import (
-    check_socket,
-    confirm,
-    execute,
-    exit_status,
-)
-from resyncctl.cli.state import Common, console, emit, run_async, say
-from resyncctl.errors import StateError
+from resyncctl.cli.run import Detach, confirm
+from resyncctl.cli.state import Common, console, emit, say
+from resyncctl.errors import InputError, StateError
 from resyncctl.rollout.model import TargetState
-from resyncctl.rollout.states import Command, RolloutState
+from resyncctl.rollout.states import ENDED, Command, RolloutState
 
 if TYPE_CHECKING:
-    from resyncctl.config import Settings
-    from resyncctl.engine.retry import Retry
-    from resyncctl.rollout.model import RolloutId
-    from resyncctl.store.records import RolloutRecord
-    from resyncctl.store.redis_store import RedisStore
+    from resyncctl.engine.backend import Backend, Report
 
 app = typer.Typer(help="Look at rollouts and steer them. Without an ID the newest one is meant.", no_args_is_help=True)
 
@@ -34,11 +24,8 @@ Id = Annotated[str, typer.Argument(metavar="[ID]", show_default=False, help="The
 _LABELS: Final = {state.label: state for state in TargetState}
 StateName = StrEnum("StateName", {label: label for label in _LABELS})  # type: ignore[misc]
 States = Annotated[list[StateName] | None, typer.Option("--state", help="Only targets in this state; repeatable.")]
-_EVENTS_WAIT: Final = 1.0
-_LOOK_BACK: Final = 100
-"""Rollouts among which one without an ID is looked for."""
-_ANY: Final = frozenset(RolloutState)
-_ACTIVE: Final = _ANY - {RolloutState.FINISHED, RolloutState.ABORTED}
+_ANY: Final = frozenset[RolloutState]()
+_ACTIVE: Final = frozenset(RolloutState) - ENDED
 _SENDING: Final = frozenset({RolloutState.RUNNING, RolloutState.DRAINING})
 
 
@@ -48,14 +35,7 @@ def list_(
 ) -> None:
     """List the newest rollouts."""
     common: Common = context.obj
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.tally import report_of
-
-    async def main() -> list[RolloutRecord]:
-        async with open_store(common.settings()) as store:
-            return await store.newest(count)
-
-    reports = [report_of(record) for record in run_async(main)]
+    reports = common.ask(lambda backend: backend.rollouts(count))
     if common.as_json:
         emit(reports)
         return
@@ -77,14 +57,8 @@ def show(context: typer.Context, rollout: Id = "") -> None:
     """Show a rollout's report."""
     common: Common = context.obj
     from resyncctl.cli.render import show_report
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.tally import report_of
 
-    async def main() -> RolloutRecord:
-        async with open_store(common.settings()) as store:
-            return await _find(store, rollout)
-
-    report = report_of(run_async(main))
+    report = common.ask(lambda backend: _find(backend, rollout))
     if common.as_json:
         emit(report)
     else:
@@ -95,32 +69,24 @@ def show(context: typer.Context, rollout: Id = "") -> None:
 def watch(context: typer.Context, rollout: Id = "") -> None:
     """Follow a rollout until it ends; the exit status is that of its `run`."""
     common: Common = context.obj
-    raise typer.Exit(run_async(lambda: _watch(common, rollout)))
+    raise typer.Exit(common.ask(lambda backend: _watch(common, backend, rollout)))
 
 
-async def _watch(common: Common, rollout: str) -> int:
+async def _watch(common: Common, backend: Backend, rollout: str) -> int:
+    from resyncctl.cli.follow import exit_status
     from resyncctl.cli.render import Progress, show_report
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.tally import is_over, report_of
 
-    async with open_store(common.settings()) as store:
-        record = await _find(store, rollout)
-        after = "0"
-        with Progress(console(), record) as progress:
-            while not (is_over(record.state) and record.finished_us):
-                events = await store.events(record.id, after, wait=_EVENTS_WAIT)
-                for event in events:
-                    after = event.id
-                    progress.update(event.state, event.report)
-                    if common.as_json:
-                        emit({"rollout": record.id, "state": event.state.value, **event.report}, indent=None)
-                if not events or is_over(events[-1].state):
-                    record = await store.get(record.id)
-        if common.as_json:
-            emit(report_of(record), indent=None)
-        else:
-            show_report(console(), report_of(record))
-        return exit_status(record)
+    report = await _find(backend, rollout)
+    with Progress(console(), report) as progress:
+        async for news in backend.follow(str(report["rollout"])):
+            report = news.report
+            if not news.last:
+                progress.update(report)
+            if common.as_json:
+                emit(report, indent=None)
+    if not common.as_json:
+        show_report(console(), report)
+    return exit_status(report)
 
 
 @app.command()
@@ -132,49 +98,44 @@ def results(
 ) -> None:
     """Print the outcome of every target, streamed."""
     common: Common = context.obj
-    from resyncctl.engine.app import open_store
     from resyncctl.engine.results import COLUMNS
-    from resyncctl.engine.results import results as rows
 
     form = Format.NDJSON if common.as_json else output
     states = _states(state)
 
-    async def main() -> None:
-        async with open_store(common.settings()) as store:
-            record = await _find(store, rollout)
-            printer = Printer(form, COLUMNS)
-            async for _, _, row in rows(store, record, states):
-                printer.print(row)
-            printer.finish()
+    async def main(backend: Backend) -> None:
+        name = str((await _find(backend, rollout))["rollout"])
+        printer = Printer(form, COLUMNS)
+        async for row in backend.results(name, states):
+            printer.print(row)
+        printer.finish()
 
-    run_async(main)
+    common.ask(main)
 
 
 @app.command()
 def pause(context: typer.Context, rollout: Id = "") -> None:
     """Pause a running rollout: nothing more is sent within a second; what is on the wire is followed to its end."""
-    _steer(context.obj, rollout, Command.PAUSE, _SENDING)
+    common: Common = context.obj
+    report = common.ask(lambda backend: _steer(backend, rollout, Command.PAUSE, among=_SENDING))
+    _tell(common, report, f"rollout {report['rollout']} is {report['state']}")
 
 
 @app.command()
 def abort(context: typer.Context, rollout: Id = "") -> None:
     """End a rollout for good: targets that have not been sent to are cancelled."""
     common: Common = context.obj
-    name = _steer(common, rollout, Command.ABORT, _ACTIVE, quiet=True)
-    raise typer.Exit(run_async(lambda: _settle(common, common.settings(), name)))
 
+    async def main(backend: Backend) -> Report:
+        report = await _steer(backend, rollout, Command.ABORT, among=_ACTIVE)
+        if common.server:
+            return report
+        from resyncctl.cli.execute import settle_here
 
-async def _settle(common: Common, settings: Settings, name: RolloutId) -> int:
-    """Let a rollout that nobody executes end here; one that is executed elsewhere ends there."""
-    from resyncctl.engine.app import Execution, open_store, owner_is_alive
-    from resyncctl.engine.tally import report_of
+        return await settle_here(common.settings(), str(report["rollout"]))
 
-    async with open_store(settings) as store:
-        if not await owner_is_alive(store, name):
-            await Execution(store, settings, name).run()
-        record = await store.get(name)
-        _told(common, report_of(record), f"rollout {name} is aborted")
-    return 0
+    report = common.ask(main)
+    _tell(common, report, f"rollout {report['rollout']} is aborted")
 
 
 @app.command()
@@ -189,30 +150,28 @@ def resume(
     from resyncctl.engine.app import parse_local
 
     parse_local(local_address)
+    if common.server and (busy_file or local_address):
+        raise InputError("--busy-file and --local-address are for a rollout that is executed here, not with --server")
     busy = str(busy_file.absolute()) if busy_file else ""
-    raise typer.Exit(run_async(lambda: _resume(common, rollout, busy, local_address)))
 
+    async def main(backend: Backend) -> int:
+        report = await _find(backend, rollout, among=_ACTIVE)
+        name = str(report["rollout"])
+        if report["state"] in ENDED:
+            raise StateError(f"rollout {name} is {report['state']}; nothing is left to resume")
+        if common.server:
+            report = await backend.steer(name, Command.RESUME)
+        else:
+            from resyncctl.cli.execute import resume_here
 
-async def _resume(common: Common, rollout: str, busy_file: str, local_address: str) -> int:
-    from resyncctl.engine.app import command, open_store, owner_is_alive
-    from resyncctl.engine.tally import is_over, report_of
+            outcome = await resume_here(common, name, busy_file=busy, local_address=local_address)
+            if isinstance(outcome, int):
+                return outcome
+            report = outcome
+        _tell(common, report, f"rollout {name} goes on in the process that executes it")
+        return 0
 
-    settings = common.settings()
-    async with open_store(settings) as store:
-        record = await _find(store, rollout, among=_ACTIVE)
-        if is_over(record.state):
-            raise StateError(f"rollout {record.id} is {record.state.value}; nothing is left to resume")
-        alive = await owner_is_alive(store, record.id)
-        if not alive:
-            check_socket(local_address or record.surroundings.get("local_address", ""))
-        if record.state is RolloutState.PAUSED:
-            await command(store, record.id, Command.RESUME)
-        await audit.record(store, "rollout.resume", record.id, plan_hash=record.plan_hash)
-        if alive:
-            report = report_of(await store.get(record.id))
-            _told(common, report, f"rollout {record.id} goes on in the process that executes it")
-            return 0
-        return await execute(common, settings, store, record.id, busy_file=busy_file, local_address=local_address)
+    raise typer.Exit(common.ask(main))
 
 
 @app.command()
@@ -223,79 +182,57 @@ def retry(
     now: Now = False,
     yes: Yes = False,
     new_id: Annotated[str, typer.Option("--id", metavar="ID", help="Name of the new rollout.")] = "",
+    detach: Detach = False,
 ) -> None:
     """Make a new rollout of the targets that failed, and execute it here.
 
     Without --state: rejected, unreachable, overloaded, unauthorized, unconfirmed; for a resync also unknown.
     """
     common: Common = context.obj
-    settings = common.settings()
     states = _states(state)
-    prepared = run_async(lambda: _prepare_retry(settings, rollout, states, now=now, name=new_id))
-    confirm(prepared.plan, yes=yes)
-    raise typer.Exit(run_async(lambda: _retry(common, settings, prepared)))
+
+    async def planning(backend: Backend) -> tuple[str, Report]:
+        parent = str((await _find(backend, rollout))["rollout"])
+        return parent, await backend.plan_retry(parent, states, now=now, child=new_id)
+
+    parent, plan = common.ask(planning)
+    child = str(plan["rollout"])
+    confirm(plan, yes=yes)
+    from resyncctl.cli.follow import detached, follow
+
+    async def retrying(backend: Backend) -> int:
+        if common.server or detach:
+            made = await backend.retry(parent, states, now=now, child=child)
+            return await (detached(common, backend, made) if detach else follow(common, backend, made))
+        from resyncctl.cli.execute import retry_here
+
+        return await retry_here(common, parent, states, now=now, child=child)
+
+    raise typer.Exit(common.ask(retrying))
 
 
-async def _prepare_retry(
-    settings: Settings, rollout: str, states: frozenset[TargetState], *, now: bool, name: str
-) -> Retry:
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.retry import prepare_retry
-
-    async with open_store(settings) as store:
-        return await prepare_retry(store, await _find(store, rollout), states, now=now, name=name)
+async def _steer(backend: Backend, name: str, wanted: Command, *, among: frozenset[RolloutState]) -> Report:
+    found = await _find(backend, name, among=among)
+    return await backend.steer(str(found["rollout"]), wanted)
 
 
-async def _retry(common: Common, settings: Settings, prepared: Retry) -> int:
-    from resyncctl.engine.app import open_store, store_plan
-
-    plan, parent, child = prepared.plan, prepared.parent, prepared.name
-    async with open_store(settings) as store:
-        check_socket(parent.surroundings.get("local_address", ""))
-        await store_plan(store, child, plan, parent=parent.id, surroundings=parent.surroundings)
-        told = {"rollout": child, "plan_hash": plan.hash, "targets": str(plan.targets)}
-        await audit.record(store, "rollout.retry", parent.id, **told)
-        return await execute(common, settings, store, child)
-
-
-def _steer(
-    common: Common, rollout: str, wanted: Command, active: frozenset[RolloutState], *, quiet: bool = False
-) -> RolloutId:
-    from resyncctl.engine.app import command, open_store
-    from resyncctl.engine.tally import report_of
-
-    async def main() -> RolloutRecord:
-        async with open_store(common.settings()) as store:
-            record = await _find(store, rollout, among=active)
-            if wanted is Command.ABORT and record.state is RolloutState.ABORTED and not record.finished_us:
-                return record  # an abort that was interrupted: it is brought to its end
-            await command(store, record.id, wanted)
-            await audit.record(store, f"rollout.{wanted.name.lower()}", record.id, plan_hash=record.plan_hash)
-            return await store.get(record.id)
-
-    record = run_async(main)
-    if not quiet:
-        _told(common, report_of(record), f"rollout {record.id} is {record.state.value}")
-    return record.id
+async def _find(backend: Backend, name: str, *, among: frozenset[RolloutState] = _ANY) -> Report:
+    """Return the named rollout, whatever its state, or the newest that is in one of the states."""
+    if name:
+        return await backend.rollout(name)
+    found = await backend.rollouts(1, among)
+    if not found:
+        which = {_ANY: "", _ACTIVE: " that is not over", _SENDING: " that is running"}[among]
+        raise StateError(
+            f"there is no rollout{which} in {backend.where}; `resyncctl rollout list` shows which there are"
+        )
+    return found[0]
 
 
-def _told(common: Common, report: dict[str, object], text: str) -> None:
+def _tell(common: Common, report: Report, text: str) -> None:
     if common.as_json:
         emit(report)
     say(text)
-
-
-async def _find(store: RedisStore, name: str, *, among: frozenset[RolloutState] = _ANY) -> RolloutRecord:
-    """Return the named rollout, whatever its state, or the newest that is in one of the states."""
-    from resyncctl.engine.app import check_id
-
-    if name:
-        return await store.get(check_id(name))
-    found = next((one for one in await store.newest(1 if among is _ANY else _LOOK_BACK) if one.state in among), None)
-    if found is None:
-        which = {_ANY: "", _ACTIVE: " that is not over", _SENDING: " that is running"}[among]
-        raise StateError(f"there is no rollout{which} in {store.where}; `resyncctl rollout list` shows which there are")
-    return found
 
 
 def _states(names: list[StateName] | None) -> frozenset[TargetState]:

@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import AsyncIterator
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resyncctl.cli.options import PhonesFile, SourceName, order_of, with_run_options
-from resyncctl.cli.state import Common, console, duration, emit, local_actor, run_async, say
+from resyncctl.cli.options import PhonesFile, SourceName, order_words, with_run_options
+from resyncctl.cli.state import Common, console, duration, emit, say
 
 if TYPE_CHECKING:
-    from resyncctl.engine.launch import Launched
-    from resyncctl.engine.planning import Plan
-    from resyncctl.engine.schedules import Schedules
-    from resyncctl.store.schedules import ScheduleRecord
+    from resyncctl.engine.backend import Backend, Report
 
 app = typer.Typer(help="Rollouts at fixed times; `resyncctl serve` fires them.", no_args_is_help=True)
 
@@ -88,42 +83,41 @@ def add(
     runs in real time. A phone file is read again at each fire time.
     """
     common: Common = context.obj
-    from resyncctl.clock import from_us, now_us
-    from resyncctl.engine.calendar import When, local_zone
-    from resyncctl.engine.schedules import Policy
-    from resyncctl.store.schedules import Misfire, Overlap
+    from resyncctl.cli.render import phones as count_phones
+    from resyncctl.cli.render import whole
+    from resyncctl.engine.backend import WantedSchedule
+    from resyncctl.engine.calendar import local_zone
 
-    now = now_us()
-    when = When.parse(now=from_us(now), cron=cron, every=every, at=at, tz=tz or local_zone())
-    policy = Policy(misfire=Misfire(misfire.value), grace=grace, overlap=Overlap(overlap.value))
-    order = order_of(options, phones=phones, source=source)
+    times = {"cron": cron, "every": every, "at": at, "tz": tz or local_zone()}
+    wanted = WantedSchedule(
+        name=name,
+        times={word: text for word, text in times.items() if text},
+        order=order_words(common, options, phones=phones, source=source),
+        misfire=misfire.value,
+        grace=grace,
+        overlap=overlap.value,
+        replace=replace,
+    )
 
-    async def main() -> tuple[ScheduleRecord, Plan]:
-        async with _schedules(common) as schedules:
-            return await schedules.add(
-                name, when=when, order=order, policy=policy, actor=local_actor(), now_us=now, replacing=replace
-            )
+    async def main(backend: Backend) -> tuple[Report, str]:
+        report = await backend.add_schedule(wanted)
+        return report, await _outlook(backend, report)
 
-    record, plan = run_async(main)
-    for notice in plan.notices:
+    report, outlook = common.ask(main)
+    notices = report.pop("notices")
+    for notice in notices if isinstance(notices, list) else ():
         say(f"note: {notice}")
-    _tell(common, record, extra={"targets": plan.targets, "sends": len(plan.dues), "plan_hash": plan.hash})
-    one = "1 phone" if len(plan.dues) == 1 else f"{len(plan.dues)} phones"
-    say(f"schedule {name}: {when}; as things are now it sends to {one}. {_outlook(record, now)}")
+    if common.as_json:
+        emit(report)
+    sends = count_phones(whole(report["sends"]))
+    say(f"schedule {name}: {report['when']}; as things are now it sends to {sends}. {outlook}")
 
 
 @app.command("list")
 def list_(context: typer.Context) -> None:
     """List the schedules."""
     common: Common = context.obj
-    from resyncctl.clock import now_us
-    from resyncctl.engine.schedules import schedule_report
-
-    async def main() -> list[ScheduleRecord]:
-        async with _schedules(common) as schedules:
-            return await schedules.store.list()
-
-    reports = [schedule_report(record, now_us()) for record in run_async(main)]
+    reports = common.ask(lambda backend: backend.schedules())
     if common.as_json:
         emit(reports)
         return
@@ -149,7 +143,13 @@ def list_(context: typer.Context) -> None:
 def show(context: typer.Context, name: Name) -> None:
     """Show a schedule: what it does, when, and what became of its last fire time."""
     common: Common = context.obj
-    _tell(common, run_async(lambda: _get(common, name)))
+    report = common.ask(lambda backend: backend.schedule(name))
+    if common.as_json:
+        emit(report)
+        return
+    for key, value in report.items():
+        if value not in (None, "", [], {}):
+            print(f"{key}: {_shown(value)}")
 
 
 @app.command("next")
@@ -158,17 +158,17 @@ def next_(
 ) -> None:
     """Show the next fire times of a schedule, in UTC and in its time zone."""
     common: Common = context.obj
-    from resyncctl.clock import now_us
-    from resyncctl.engine.schedules import next_fires
 
-    record = run_async(lambda: _get(common, name))
-    fires = next_fires(record, now_us(), count)
+    async def main(backend: Backend) -> tuple[Report, list[Report]]:
+        return await backend.schedule(name), await backend.fires(name, count)
+
+    report, fires = common.ask(main)
     if common.as_json:
         emit(fires)
     else:
         for fire in fires:
             print(f"{fire['utc']}  {fire['local']}")
-    if record.paused:
+    if report["paused"]:
         say(f"schedule {name} is paused; `resyncctl schedule resume {name}` lets it fire")
     elif not fires:
         say(f"schedule {name} fires no more")
@@ -178,14 +178,9 @@ def next_(
 def pause(context: typer.Context, name: Name) -> None:
     """Let a schedule fire no more until it is resumed. A rollout that runs goes on."""
     common: Common = context.obj
-
-    async def main() -> ScheduleRecord:
-        async with _schedules(common) as schedules:
-            return await schedules.pause(name, local_actor())
-
-    record = run_async(main)
+    report = common.ask(lambda backend: backend.pause_schedule(name))
     if common.as_json:
-        _tell(common, record)
+        emit(report)
     say(f"schedule {name} is paused; `resyncctl schedule resume {name}` lets it fire again")
 
 
@@ -193,30 +188,22 @@ def pause(context: typer.Context, name: Name) -> None:
 def resume(context: typer.Context, name: Name) -> None:
     """Let a paused schedule fire again, from its next fire time on."""
     common: Common = context.obj
-    from resyncctl.clock import now_us
 
-    now = now_us()
+    async def main(backend: Backend) -> tuple[Report, str]:
+        report = await backend.resume_schedule(name)
+        return report, await _outlook(backend, report)
 
-    async def main() -> ScheduleRecord:
-        async with _schedules(common) as schedules:
-            return await schedules.resume(name, local_actor(), now_us=now)
-
-    record = run_async(main)
+    report, outlook = common.ask(main)
     if common.as_json:
-        _tell(common, record)
-    say(f"schedule {name} goes on. {_outlook(record, now)}")
+        emit(report)
+    say(f"schedule {name} goes on. {outlook}")
 
 
 @app.command()
 def remove(context: typer.Context, name: Name) -> None:
     """Remove a schedule. A rollout that runs goes on."""
     common: Common = context.obj
-
-    async def main() -> None:
-        async with _schedules(common) as schedules:
-            await schedules.remove(name, local_actor())
-
-    run_async(main)
+    common.ask(lambda backend: backend.remove_schedule(name))
     if common.as_json:
         emit({"name": name, "removed": True})
     say(f"schedule {name} is removed")
@@ -226,47 +213,11 @@ def remove(context: typer.Context, name: Name) -> None:
 def run(context: typer.Context, name: Name) -> None:
     """Make a schedule's rollout now, for the service to execute. Its fire times stay as they are."""
     common: Common = context.obj
-    from resyncctl.clock import now_us
-
-    async def main() -> Launched:
-        async with _schedules(common) as schedules:
-            return await schedules.run(name, local_actor(), now_us=now_us())
-
-    launched = run_async(main)
-    rollout = launched.record.id
+    report = common.ask(lambda backend: backend.run_schedule(name))
+    rollout = report["rollout"]
     if common.as_json:
-        emit({"name": name, "rollout": rollout, "targets": launched.record.targets})
+        emit({"name": name, "rollout": rollout, "targets": report["targets"]})
     say(f"rollout {rollout} is for the service to execute; `resyncctl rollout watch {rollout}` follows it")
-
-
-@contextlib.asynccontextmanager
-async def _schedules(common: Common) -> AsyncIterator[Schedules]:
-    from resyncctl.engine.app import open_store
-    from resyncctl.engine.launch import Launcher
-    from resyncctl.engine.schedules import Schedules
-
-    settings = common.settings()
-    async with open_store(settings) as store:
-        yield Schedules(store, Launcher(store, settings.sources))
-
-
-async def _get(common: Common, name: str) -> ScheduleRecord:
-    async with _schedules(common) as schedules:
-        return await schedules.store.get(name)
-
-
-def _tell(common: Common, record: ScheduleRecord, extra: dict[str, object] | None = None) -> None:
-    """Print a schedule's report: as JSON, or a line for each of its values."""
-    from resyncctl.clock import now_us
-    from resyncctl.engine.schedules import schedule_report
-
-    report = {**schedule_report(record, now_us()), **(extra or {})}
-    if common.as_json:
-        emit(report)
-    elif extra is None:
-        for key, value in report.items():
-            if value not in (None, "", [], {}):
-                print(f"{key}: {_shown(value)}")
 
 
 def _shown(value: object) -> str:
@@ -281,10 +232,8 @@ def _which_phones(report: dict[str, object]) -> str:
     return Path(str(report["phones_file"])).name if "phones_file" in report else f"{report.get('phones', '')}"
 
 
-def _outlook(record: ScheduleRecord, now: int) -> str:
-    from resyncctl.engine.schedules import next_fires
-
-    fires = next_fires(record, now, 1)
-    if record.paused:
-        return f"It is paused; `resyncctl schedule resume {record.name}` lets it fire"
+async def _outlook(backend: Backend, report: Report) -> str:
+    if report["paused"]:
+        return f"It is paused; `resyncctl schedule resume {report['name']}` lets it fire"
+    fires = await backend.fires(str(report["name"]), 1)
     return f"Next: {fires[0]['local']}" if fires else "It fires no more"

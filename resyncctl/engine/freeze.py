@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.clock import now_us
 from resyncctl.engine.app import check_id, command
 from resyncctl.errors import StateError
-from resyncctl.rollout.states import Command, PauseReason, RolloutState, move
+from resyncctl.rollout.states import ENDED, Command, PauseReason, RolloutState, move
 from resyncctl.store.audit import AuditLog
 from resyncctl.store.service import Freeze, ServiceStore
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from resyncctl.store.redis_store import RedisStore
 
 _SENDING: Final = frozenset({RolloutState.RUNNING, RolloutState.DRAINING})
+_GOES_ON: Final = frozenset(RolloutState) - ENDED - {RolloutState.PAUSED, RolloutState.AWAITING_APPROVAL}
 _TRIES: Final = 10
 
 
@@ -87,7 +88,8 @@ class Freezer:
         record = await self._store.get(check_id(rollout))
         if wanted is Command.RESUME:
             await refuse_while_frozen(self._service)
-        if not (wanted is Command.ABORT and record.state is RolloutState.ABORTED and not record.finished_us):
+        begun = {Command.ABORT: {RolloutState.ABORTED}, Command.RESUME: _GOES_ON}.get(wanted, frozenset())
+        if record.finished_us or record.state not in begun:  # what is not over may have lost its process half-way
             await command(self._store, record.id, wanted)
         if wanted is not Command.PAUSE:
             # Whose process has died, or was interrupted, is continued or brought to its end by the service.

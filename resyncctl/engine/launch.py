@@ -126,7 +126,9 @@ class Launcher:
             if known is not None:
                 await self._serve_again(known)
                 return Launched(known, new=False)
-        return await self.launch_plan(await self.plan(order, name=name), order, actor, name=name, parent=parent, once=True)
+        return await self.launch_plan(
+            await self.plan(order, name=name), order, actor, name=name, parent=parent, once=True
+        )
 
     async def launch_plan(
         self, plan: Plan, order: Order, actor: Actor, *, name: str = "", parent: str = "", once: bool = False

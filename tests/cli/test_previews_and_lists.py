@@ -241,16 +241,30 @@ def test_the_load_curve_has_at_most_the_asked_columns_and_loses_no_send() -> Non
     assert width == 900
 
 
+def curve(*dues: int) -> tuple[int, list[int]]:
+    return load_curve(array("q", dues), columns=CURVE)
+
+
 def test_the_load_curve_is_drawn_as_high_as_its_peak_and_never_hides_a_send() -> None:
-    assert draw(array("q", [0, 100_000, 2_000_000])).splitlines() == [
+    assert draw(*curve(0, 100_000, 2_000_000)).splitlines() == [
         "load: sends per second, one column is 1 s",
         "       2 ┤█",
         "         │█ █",
         "       0 ┼───",
         "          0 3 s",
     ]
-    assert "▁" in draw(array("q", [0] * 1000 + [5_000_000]))
-    assert draw(array("q")) == ""
+    assert "▁" in draw(*curve(*[0] * 1000, 5_000_000))
+    assert draw(*curve()) == ""
+
+
+def test_the_load_curve_is_drawn_narrower_where_there_is_no_room() -> None:
+    assert draw(*curve(0, 2_000_000, 3_000_000, 6_000_000), columns=4).splitlines() == [
+        "load: sends per second, one column is 2 s",
+        "       1 ┤ █",
+        "         │██ █",
+        "       0 ┼────",
+        "          0 8 s",
+    ]
 
 
 def test_common_options_move_to_the_front_and_others_stay() -> None:

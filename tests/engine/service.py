@@ -99,9 +99,13 @@ class Fleet:
         return self.controller.show(rollout)
 
     def __enter__(self) -> Self:
-        for _ in range(self._count):
-            self.add()
-        eventually(lambda: self.alive() >= self._alive, "all workers are there", within=30)
+        try:
+            for _ in range(self._count):
+                self.add()
+            eventually(lambda: self.alive() >= self._alive, "all workers are there", within=30)
+        except BaseException:
+            self._stack.close()
+            raise
         return self
 
     def __exit__(
