@@ -36,7 +36,8 @@ def show(context: typer.Context) -> None:
         table.add_column(title, overflow="fold")
     for key, origin in survey.origins.items():
         value = _value(settings, key)
-        table.add_row(key, Text("none" if value in ("", None, {}) else str(value)), Text(str(origin)))
+        told = ", ".join(value) if isinstance(value, tuple) else value
+        table.add_row(key, Text("none" if told in ("", None, {}) else str(told)), Text(str(origin)))
     console(stderr=False).print(table)
 
 

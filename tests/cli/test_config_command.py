@@ -34,6 +34,7 @@ def test_show_says_where_each_value_comes_from(ask: Ask, resyncctl: Resyncctl, m
         "tls_cert": ("none", "default"),
         "tls_key": ("none", "default"),
         "pool": ("berlin", "environment (RESYNCCTL_POOL)"),
+        "pools": ("none", "default"),
         "requests_per_second": ("50.0", "default"),
         "max_streams": ("7", f"{file}:1"),
         "max_body": ("33554432", "default"),

@@ -100,8 +100,8 @@ def test_calls_join_and_all_absorbs_the_named_ones(empty: None, ask: Ask, one_ph
 @pytest.mark.parametrize(
     ("words", "complaint"),
     [
-        (("add", "pbx"), "either --phones PHONES.csv or --source NAME"),
-        (("add", "pbx", "--phones", "LIST", "--source", "pbx"), "either --phones PHONES.csv or --source NAME"),
+        (("add", "pbx"), "give --phones FILE or --source NAME, one of the two"),
+        (("add", "pbx", "--phones", "LIST", "--source", "pbx"), "give --phones FILE or --source NAME, one of the two"),
         (("add", "p b x", "--phones", "LIST"), "cannot name a hook"),
         (("add", "pbx", "--phones", "absent.csv"), "absent.csv: cannot be read"),
         (("add", "pbx", "--source", "nowhere"), "there is no source 'nowhere'"),

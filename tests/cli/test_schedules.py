@@ -165,6 +165,6 @@ def test_add_offers_the_options_of_run(resyncctl: Resyncctl) -> None:
     for command in (("run",), ("schedule", "add")):
         text = resyncctl.call(*command, "--help").out
         offered[command] = {word for word in text.replace("│", " ").split() if word.startswith("--")}
-    missing = offered["run",] - offered["schedule", "add"] - {"--id"}
+    missing = offered["run",] - offered["schedule", "add"] - {"--id", "--detach", "--server"}
     assert missing == set()
     assert "--batch-size" in offered["schedule", "add"]

@@ -60,7 +60,7 @@ def test_a_person_who_answers_yes_sees_progress_and_a_report(resyncctl: Resyncct
 
 def test_ctrl_c_at_a_terminal_pauses_and_the_second_leaves_at_once(resyncctl: Resyncctl, one_phone: Path) -> None:
     with resyncctl.terminal("run", one_phone, "--now", "--id", "monday", "--timeout", "5s") as terminal:
-        terminal.read_until("rollout monday")
+        terminal.read_until("sending 1")
         terminal.interrupt()
         terminal.read_until("pausing: ")
         terminal.interrupt()

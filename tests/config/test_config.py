@@ -345,7 +345,9 @@ def test_the_example_the_model_and_the_settings_have_the_same_keys() -> None:
 
 
 def test_pool_without_a_glob_of_sites_is_told_how_to_write_it() -> None:
-    with pytest.raises(InputError, match=r"RESYNCCTL_POOLS__1 'x' is not POOL=SITE_GLOB; write for example berlin=ber-\*"):
+    with pytest.raises(
+        InputError, match=r"RESYNCCTL_POOLS__1 'x' is not POOL=SITE_GLOB; write for example berlin=ber-\*"
+    ):
         plain({"RESYNCCTL_POOLS": '["berlin=ber-*", "x"]'})
     assert plain({"RESYNCCTL_POOLS": '["a=b*"]'}).pools == ("a=b*",)
 

@@ -1,0 +1,224 @@
+"""The commands against a service elsewhere: the same output and exit statuses as on our own Redis."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.cli.command import COMMAND, Answer, finish
+from tests.engine.recorder import Recorder
+from tests.peers.process import ServerProcess
+from tests.peers.redis_server import RedisServer
+from tests.peers.waiting import wait_until
+
+pytestmark = pytest.mark.needs("redis-server")
+
+FAST = ("--now", "--yes", "--timeout", "3s", "--attempts", "1")
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
+_CHANGING = re.compile(
+    r"(sending took|sending_seconds\W+|last_outcome\W+|first_sent\W+|rtt_ms\W+) *[\d.]+|,\d+\.\d+$", re.MULTILINE
+)
+
+
+class Service(ServerProcess):
+    """`resyncctl serve` on a free port of loopback."""
+
+    def __init__(self, url: str, data: Path) -> None:
+        super().__init__("serve")
+        self._environment = {"RESYNCCTL_REDIS_URL": url, "RESYNCCTL_DATA_DIR": str(data)}
+
+    def command(self) -> list[str]:
+        return [str(COMMAND), "serve", "--listen", "127.0.0.1:0"]
+
+    def environment(self) -> Mapping[str, str]:
+        return self._environment
+
+    def wait_until_ready(self) -> None:
+        self.wait_until(lambda: "listening on " in self.log(), "listening", within=20)
+
+    @property
+    def url(self) -> str:
+        return self.log().partition("listening on ")[2].split()[0]
+
+
+class Both:
+    """One command twice: with our own Redis, and through the API."""
+
+    def __init__(self, url: str, service: Service, token_file: Path, data: Path) -> None:
+        self.here = {"RESYNCCTL_REDIS_URL": url, "RESYNCCTL_DATA_DIR": str(data)}
+        self.there = {"RESYNCCTL_SERVER": service.url, "RESYNCCTL_TOKEN_FILE": str(token_file)}
+        self._data = data
+
+    def call(self, environment: Mapping[str, str], *words: str | Path) -> Answer:
+        with self.start(environment, *words) as process:
+            return finish(process)
+
+    def start(self, environment: Mapping[str, str], *words: str | Path) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [str(COMMAND), *map(str, words)],
+            env={"PATH": "/usr/bin:/bin", "HOME": str(self._data), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def same(self, *words: str | Path) -> Answer:
+        """Check that both sides say the same, times aside; return what the service says."""
+        ours, theirs = self.call(self.here, *words), self.call(self.there, *words)
+        assert (theirs.status, _steady(theirs.out)) == (ours.status, _steady(ours.out)), theirs.err
+        return theirs
+
+
+def _steady(text: str) -> str:
+    return _CHANGING.sub("N", _TIME.sub("T", text))
+
+
+@pytest.fixture(scope="module")
+def redis() -> Iterator[RedisServer]:
+    with RedisServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def both(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    folder = tmp_path_factory.mktemp("remote")
+    with Service(redis.url, folder) as service:
+        create = [str(COMMAND), "--redis-url", redis.url, "token", "create", "remote", "--scope", "admin"]
+        made = subprocess.run(create, check=True, capture_output=True, text=True, timeout=30)
+        token = folder / "token"
+        token.write_text(made.stdout, encoding="ascii")
+        yield Both(redis.url, service, token, folder)
+
+
+@pytest.fixture
+def phones() -> Iterator[Recorder]:
+    with Recorder() as recorder:
+        yield recorder
+
+
+List = Callable[..., Path]
+
+
+@pytest.fixture
+def listed(phones: Recorder, tmp_path: Path) -> List:
+    return lambda *users: phones.phone_list(tmp_path / "phones.csv", users)
+
+
+def test_rollout_of_a_service_is_followed_to_its_end_with_the_exit_status_of_a_local_one(
+    both: Both, phones: Recorder, listed: List
+) -> None:
+    good, bad = listed("ok.1", "ok.2"), ("ok.3", "c404.1")
+    answer = both.call(both.there, "run", good, "--id", "all", *FAST)
+    assert (answer.status, "2 targets: accepted 2" in answer.err) == (0, True)
+    assert phones.times() == {"ok.1": 1, "ok.2": 1}
+    answer = both.call(both.there, "run", listed(*bad), "--id", "some", "--json", *FAST)
+    assert (answer.status, answer.report["counts"]) == (1, {"accepted": 1, "rejected": 1})
+    for words in (
+        ("rollout", "list"),
+        ("rollout", "show", "some"),
+        ("rollout", "show", "some", "--json"),
+        ("rollout", "watch", "some"),
+        ("rollout", "results", "some"),
+        ("rollout", "results", "some", "--format", "csv"),
+        ("rollout", "results", "some", "--state", "rejected", "--format", "ndjson"),
+        ("audit", "list", "--count", "3"),
+        ("workers", "list", "--json"),
+        ("rollout", "show", "nobody"),
+    ):
+        both.same(*words)
+    again = both.call(both.there, "rollout", "retry", "some", "--id", "more", "--yes")
+    assert (again.status, "1 target: rejected 1" in again.err) == (1, True)
+
+
+def test_plan_of_a_service_is_that_of_the_same_list_here(both: Both, listed: List) -> None:
+    path = listed(*(f"ok.{number}" for number in range(70)))
+    for words in ((), ("--json",), ("--rate", "7", "--where", "aor=*1@*"), ("--where", "aor=none")):
+        both.same("plan", path, *words)
+
+
+def test_bad_rows_are_named_by_their_lines_and_nothing_is_sent(both: Both, phones: Recorder, tmp_path: Path) -> None:
+    path = tmp_path / "bad.csv"
+    path.write_text(f"contact\n{phones.contact('ok.1')}\nsip:@@\nnonsense\n", encoding="utf-8")
+    answer = both.same("run", path, "--yes")
+    assert (answer.status, "line 3" in answer.err, "line 4" in answer.err) == (2, True, True)
+    assert not phones.times()
+
+
+def test_ctrl_c_pauses_the_rollout_at_the_service(both: Both, phones: Recorder, listed: List) -> None:
+    path = listed(*(f"ok.p{number}" for number in range(300)))
+    with both.start(both.there, "run", path, "--id", "stopped", "--rate", "50", *FAST) as process:
+        wait_until(lambda: len(phones.times()) > 20, "it is under way", within=20)
+        process.send_signal(signal.SIGINT)
+        answer = finish(process)
+    assert (answer.status, "rollout resume stopped" in answer.err) == (130, True)
+    sent = len(phones.times())
+    time.sleep(1)
+    assert len(phones.times()) == sent < 300
+    assert both.same("rollout", "show", "stopped", "--json").report["state"] == "paused"
+    assert both.call(both.there, "rollout", "resume", "stopped").status == 0
+    assert both.call(both.there, "rollout", "watch", "stopped").status == 0
+    assert len(phones.times()) == 300
+
+
+def test_detached_rollout_is_executed_by_the_service(both: Both, phones: Recorder, listed: List) -> None:
+    for name, environment in (("away", both.there), ("shared", both.here)):
+        path = listed(f"ok.{name}1", f"ok.{name}2")
+        answer = both.call(environment, "run", path, "--id", name, "--detach", *FAST)
+        assert (answer.status, answer.out) == (0, f"{name}\n"), answer.err
+        assert both.call(environment, "rollout", "watch", name).status == 0
+    assert phones.times() == {f"ok.{name}{number}": 1 for name in ("away", "shared") for number in (1, 2)}
+
+
+def test_abort_through_the_service_ends_the_rollout(both: Both, phones: Recorder, listed: List) -> None:
+    path = listed(*(f"ok.a{number}" for number in range(300)))
+    with both.start(both.there, "run", path, "--id", "given-up", "--rate", "50", *FAST) as process:
+        wait_until(lambda: len(phones.times()) > 20, "it is under way", within=20)
+        assert both.call(both.there, "rollout", "abort", "given-up").status == 0
+        assert finish(process).status == 3
+
+
+def test_schedules_and_hooks_are_the_same_on_both_sides(both: Both, listed: List) -> None:
+    path = listed("ok.1")
+    for number, side in enumerate((both.here, both.there)):
+        when = ("--cron", "0 3 * * sun", "--tz", "Europe/Berlin")
+        answer = both.call(side, "schedule", "add", f"night{number}", *when, "--phones", path, "--json")
+        assert answer.status == 0, answer.err
+        assert both.call(side, "schedule", "add", f"night{number}", *when, "--phones", path).status == 2
+        hook = both.call(side, "hook", "add", f"pbx{number}", "--phones", path)
+        assert (hook.status, len(hook.out.strip()) > 30) == (0, True)
+    for words in (
+        ("schedule", "list"),
+        ("schedule", "show", "night0"),
+        ("schedule", "next", "night1", "--count", "2"),
+        ("schedule", "show", "nobody"),
+        ("hook", "list"),
+        ("hook", "show", "pbx1", "--json"),
+        ("hook", "remove", "nobody"),
+        ("freeze", "show"),
+        ("sources", "list"),
+        ("vendors", "list"),
+    ):
+        both.same(*words)
+    for word in ("pause", "resume", "remove"):
+        assert both.call(both.there, "schedule", word, "night0").status == 0
+    assert both.call(both.there, "hook", "remove", "pbx0").status == 0
+
+
+def test_wrong_token_and_absent_service_are_told_apart(both: Both, tmp_path: Path) -> None:
+    wrong = tmp_path / "wrong"
+    wrong.write_text("rsy_nonsense\n", encoding="ascii")
+    refused = both.call({**both.there, "RESYNCCTL_TOKEN_FILE": str(wrong)}, "rollout", "list")
+    assert (refused.status, "--token-file" in refused.complaint) == (2, True)
+    gone = both.call({**both.there, "RESYNCCTL_SERVER": "http://127.0.0.1:9"}, "rollout", "list")
+    assert (gone.status, "cannot be reached" in gone.complaint) == (4, True)
+    local = both.call(both.there, "token", "list")
+    assert (local.status, "on the machine of the service alone" in local.complaint) == (2, True)
+    assert json.loads(both.call(both.there, "--json", "rollout", "show", "nobody").out)["error"]
