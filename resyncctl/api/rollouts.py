@@ -190,6 +190,13 @@ def add(routes: Routes) -> None:
         examples={"unreachable": {"states": ["unreachable"], "now": True}},
     )
     routes.add(
-        "POST", f"{one}/retry/plan", plan_retry, tag=tag, scope=Scope.TRIGGER, answer=RetryPlan, errors=(404, 409)
+        "POST",
+        f"{one}/retry/plan",
+        plan_retry,
+        tag=tag,
+        scope=Scope.TRIGGER,
+        answer=RetryPlan,
+        errors=(404, 409),
+        examples={"unreachable": {"states": ["unreachable"], "now": True}},
     )
     routes.add("GET", f"{one}/targets", list_targets, tag=tag, scope=Scope.READ, answer=Targets, errors=(404,))

@@ -622,6 +622,8 @@ class Sender:
         """Judge the end of an attempt: an outcome, or another attempt later."""
         state = attempts.judge(reason, status)
         live.sent_at = sent_at
+        if status:
+            self._tally.answered(ended_at - sent_at)
         if state is not TargetState.ACCEPTED:
             wait = self._retry_in(live, state, retry_after)
             if wait is not None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import rfc3339
-from resyncctl.rollout.model import SUCCESS, Reason, TargetState
+from resyncctl.rollout.model import LATENCY, SUCCESS, Reason, TargetState
 from resyncctl.rollout.states import ENDED, RolloutState
 
 if TYPE_CHECKING:
     from resyncctl.store.records import RolloutRecord
+
+
+_BOUNDS: Final = (*map(str, LATENCY), "+Inf")
 
 
 class Tally:
@@ -22,6 +26,8 @@ class Tally:
         self.responses: Counter[int] = Counter()
         self.skipped_reasons: Counter[str] = Counter()
         self.failure_reasons: Counter[str] = Counter()
+        self._latency = [0] * (len(LATENCY) + 1)
+        self._latency_sum = 0.0
         self.retries = 0
         self.deferred = 0
         """Phones that were deferred at their due time."""
@@ -45,6 +51,11 @@ class Tally:
         elif reason.text:
             self.failure_reasons[reason.text] += 1
 
+    def answered(self, seconds: float) -> None:
+        """Count an answer by how long it took (the hot path)."""
+        self._latency[bisect_left(LATENCY, seconds)] += 1
+        self._latency_sum += seconds
+
     def part(self, *, in_flight: int, waiting: int) -> dict[str, object]:
         """Return this worker's part of the report, as the store adds the parts up; `waiting` are deferred targets.
 
@@ -63,6 +74,8 @@ class Tally:
             "failure_reasons": dict(self.failure_reasons),
             "retries": self.retries,
             "busy": busy,
+            "latency": {name: count for name, count in zip(_BOUNDS, self._latency, strict=True) if count},
+            "latency_ms": round(self._latency_sum * 1000),
         }
         if self.first_sent_us:
             part["first_sent"] = self.first_sent_us

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from enum import Enum, IntEnum, StrEnum
-from typing import NewType
+from typing import Final, NewType
 
 RolloutId = NewType("RolloutId", str)
 """What an operator calls a rollout: letters, digits, dot, hyphen and underscore, at most 64."""
+
+
+LATENCY: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 32.0)
+"""Upper bounds of the buckets of times to an answer, in seconds; the last one is Timer F."""
 
 
 class Action(StrEnum):

@@ -75,6 +75,7 @@ def test_the_scopes_are_those_that_the_words_promise() -> None:
         "POST /v1/plans",
         "POST /v1/rollouts",
         f"POST {one}/retry",
+        f"POST {one}/retry/plan",
         "POST /v1/schedules/{name}/run",
     ]
     assert scopes[Scope.OPERATE] == [

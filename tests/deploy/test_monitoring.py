@@ -66,7 +66,8 @@ def test_the_alerts_fire_when_they_should_and_only_then() -> None:
 
 
 def test_each_alert_is_seen_firing_and_seen_silent() -> None:
-    fired, silent = set(), set()
+    fired: set[str] = set()
+    silent: set[str] = set()
     for case in everywhere(read(FILES / "alerts_test.yaml"), "alert_rule_test"):
         for one in items(case):
             (fired if items(one, "exp_alerts") else silent).add(text(one, "alertname"))
