@@ -47,7 +47,7 @@ def described() -> dict[str, Any]:
     found: dict[str, Any] = json.loads(json.dumps(description(create_app(services))))
     for operations in found["paths"].values():
         for operation in operations.values():
-            operation.pop("security", None)  # test_access asks every operation with every kind of token
+            operation.pop("security", None)  # test_who_may asks every operation with every kind of token
     return found
 
 
