@@ -68,6 +68,7 @@ def sim(
 ) -> None:
     """Simulate phones until Ctrl-C: they answer, refuse, keep silent, challenge, reboot and register again as asked for."""
     common: Common = context.obj
+    common.only_here()
     from resyncctl.sim.behaviour import Behaviour, parse_answers
     from resyncctl.sip.digest import Algorithm
 

@@ -408,7 +408,7 @@ async def test_redis_away_lets_nobody_in_once_the_second_is_over(redis_server: R
 async def test_requests_do_not_queue_up_behind_a_redis_that_does_not_answer(
     redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("resyncctl.store.redis_store._TIMEOUT", 0.5)
+    monkeypatch.setattr("resyncctl.store.connection.TIMEOUT", 0.5)
     async with opened(redis_server.url) as store:
         access = Access(store)
         header = f"Bearer {await made(access)}"
