@@ -3,8 +3,7 @@
 set -eu
 missing=""
 for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server tshark:tshark cc:gcc \
-    curl:curl openssl:openssl lua5.4:lua5.4 php:php-cli promtool:prometheus systemd-analyze:systemd nginx:nginx-light \
-    docker-compose:docker-compose; do
+    curl:curl openssl:openssl lua5.4:lua5.4 php:php-cli promtool:prometheus systemd-analyze:systemd nginx:nginx-light; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/*/kamailio/modules/http_client.so >/dev/null 2>&1 || missing="$missing kamailio-utils-modules"

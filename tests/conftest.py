@@ -16,6 +16,7 @@ PROGRAMS = {
     "nginx": "Debian package nginx-light",
     "openssl": "Debian package openssl",
     "php": "Debian package php-cli",
+    "prometheus": "Debian package prometheus",
     "promtool": "Debian package prometheus",
     "redis-server": "Debian package redis-server",
     "sipp": "Debian package sip-tester",

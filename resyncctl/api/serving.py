@@ -80,6 +80,7 @@ async def serve(settings: Settings, read: Callable[[], Settings], tell: Callable
 
         def stop() -> None:
             server.should_exit = True
+            services.hub.close()  # clients of event streams come back to another process
             for part in (runner, scheduler, hooks):
                 part.stop()
 

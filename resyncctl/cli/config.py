@@ -72,6 +72,7 @@ def check(
 def _survey(common: Common, file: Path | None) -> Survey:
     from resyncctl.config.reading import survey
 
+    common.only_here()
     told = {"redis_url": common.redis_url, "data_dir": common.data_dir, "log_level": common.log_level}
     return survey(file=file, environ=os.environ, told={key: value for key, value in told.items() if value})
 

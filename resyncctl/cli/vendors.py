@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from resyncctl.cli.state import Common, console, emit
+from resyncctl.cli.state import Common, console, emit, run_async
 from resyncctl.errors import InputError
 
 if TYPE_CHECKING:
-    from resyncctl.vendors import Vendor
+    from resyncctl.engine.backend import Report
 
 app = typer.Typer(help="What each make of phone does on NOTIFY, with confidence and sources.", no_args_is_help=True)
 
@@ -20,19 +21,18 @@ app = typer.Typer(help="What each make of phone does on NOTIFY, with confidence 
 def list_(context: typer.Context) -> None:
     """List the vendors and the events that they get."""
     common: Common = context.obj
-    from resyncctl.vendors import Catalogue
-
-    catalogue = Catalogue.load()
+    found = _vendors(common)
     if common.as_json:
-        emit([dataclasses.asdict(vendor) for vendor in catalogue])
+        emit(found)
         return
     from rich.table import Table
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for title in ("vendor", "name", "resync", "reboot", "confidence"):
         table.add_column(title, overflow="fold")
-    for vendor in catalogue:
-        table.add_row(vendor.id, vendor.name, _event(vendor.resync), _event(vendor.reboot), vendor.confidence.value)
+    for vendor in found:
+        events = _event(vendor["resync"]), _event(vendor["reboot"])
+        table.add_row(str(vendor["id"]), str(vendor["name"]), *events, str(vendor["confidence"]))
     console(stderr=False).print(table)
 
 
@@ -43,9 +43,7 @@ def show(
 ) -> None:
     """Show all that is known of a vendor."""
     common: Common = context.obj
-    from resyncctl.vendors import Catalogue
-
-    found = Catalogue.load().get(vendor.lower())
+    found = next((one for one in _vendors(common) if one["id"] == vendor.lower()), None)
     if found is None:
         raise InputError(f"unknown vendor {vendor!r}; `resyncctl vendors list` shows the known ones")
     _show(common, found)
@@ -57,24 +55,38 @@ def match(
 ) -> None:
     """Show which vendor a User-Agent belongs to."""
     common: Common = context.obj
-    from resyncctl.vendors import Catalogue
-
-    found = Catalogue.load().match(user_agent)
-    if found is None:
+    found = _vendors(common, user_agent) if user_agent else []
+    if not found:
         raise InputError(
             f"no vendor's pattern fits {user_agent!r}; such a phone gets check-sync, or check-sync;reboot=true"
         )
-    _show(common, found)
+    _show(common, found[0])
 
 
-def _show(common: Common, vendor: Vendor) -> None:
-    values = dataclasses.asdict(vendor)
+def _vendors(common: Common, user_agent: str = "") -> list[Report]:
+    """Return the catalogue, that of the service with --server; only what fits a User-Agent, if one is given."""
+    if common.server:
+
+        async def main() -> list[Report]:
+            async with common.service() as service:
+                return await service.vendors(user_agent)
+
+        return run_async(main)
+    from resyncctl.vendors import Catalogue
+
+    catalogue = Catalogue.load()
+    fitting = [catalogue.match(user_agent)] if user_agent else catalogue
+    plain: list[Report] = json.loads(json.dumps([dataclasses.asdict(one) for one in fitting if one is not None]))
+    return plain
+
+
+def _show(common: Common, vendor: Report) -> None:
     if common.as_json:
-        emit(values)
+        emit(vendor)
         return
     out = console(stderr=False)
-    for name, value in values.items():
-        if isinstance(value, list | tuple):
+    for name, value in vendor.items():
+        if isinstance(value, list):
             if value:
                 out.print(f"[bold]{name}[/]")
                 for one in value:
@@ -87,7 +99,7 @@ def _show(common: Common, vendor: Vendor) -> None:
         elif isinstance(value, dict):
             out.print(f"[bold]{name}[/]")
             for key, part in value.items():
-                if part not in {None, "", ()}:
+                if part not in (None, "", []):
                     out.print(f"  {key}: {part}", markup=False)
         elif value is not None:
             out.print(f"[bold]{name}[/] ", end="")
@@ -95,7 +107,8 @@ def _show(common: Common, vendor: Vendor) -> None:
 
 
 def _event(trigger: object) -> str:
-    event = getattr(trigger, "event", None)
+    values = trigger if isinstance(trigger, dict) else {}
+    event = values.get("event")
     if event is None:
         return "not supported"
-    return f"{event}" if getattr(trigger, "sourced", True) else f"{event} (a guess)"
+    return f"{event}" if values.get("sourced", True) else f"{event} (a guess)"

@@ -36,7 +36,8 @@ START_LEAD: Final = 0.02
 """Seconds from the start to offset zero of the plan."""
 OFFER_AGAIN: Final = 5.0
 """Seconds between two looks for batches that were offered and lie nowhere: a Redis that was killed has forgotten them."""
-_NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
+NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
+"""States before the first send."""
 
 
 class Left(Enum):
@@ -112,7 +113,7 @@ class Dispatcher:
         record = self._record
         course = await self._store.steer(self._name, self._owner)
         await self._list()
-        if record.state in _NOT_BEGUN:
+        if record.state in NOT_BEGUN:
             now = self._time.now()
             self._time.started_us = self._time.wall(now)
             self._time.base = now + START_LEAD
@@ -129,7 +130,7 @@ class Dispatcher:
             await self._list()
         if self._leaving is Left.HANDED_OVER:
             return Left.HANDED_OVER
-        if self._state in _NOT_BEGUN:  # also when Redis was killed and has forgotten that it began
+        if self._state in NOT_BEGUN:  # also when Redis was killed and has forgotten that it began
             await self._start()
         if self._leaving and self._state in SENDING:
             await self._move(Command.PAUSE, {"pause_reason": PauseReason.OPERATOR.value})

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.app import make_senders, new_owner, spare_the_collector
-from resyncctl.engine.dispatcher import Dispatcher, Left
+from resyncctl.engine.dispatcher import NOT_BEGUN, Dispatcher, Left
 from resyncctl.engine.tally import is_over
 from resyncctl.engine.worker import MOST, Worker
 from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreError
@@ -127,6 +127,8 @@ class Runner:
         try:
             record = await self._store.get(name)
             left = Left.ENDED
+            if record.state in NOT_BEGUN and await self._service.frozen() is not None:
+                return  # it begins when the freeze is lifted
             if not (is_over(record.state) and record.finished_us):
                 dispatcher = self._dispatchers[name] = Dispatcher(
                     record, self.name, self._store, self._queue, self._log, wall=self._wall

@@ -31,11 +31,11 @@ class Scope(IntEnum):
 
     READ = 1
     TRIGGER = 2
-    """Also plan, launch rollouts and call hooks."""
+    """Also plan, launch and retry rollouts, run schedules and call hooks."""
     OPERATE = 3
-    """Also pause, resume, abort, retry, and change schedules and hooks."""
+    """Also pause, resume, abort, freeze, and change schedules and hooks."""
     ADMIN = 4
-    """Also freeze, and everything about tokens."""
+    """Also read the audit log, and name files on the machine of the service."""
 
     @property
     def label(self) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import subprocess
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +12,13 @@ import pytest
 
 from resyncctl.cli.main import app
 from resyncctl.cli.state import status_of
-from tests.cli.command import YEALINK, Answer, Ear, Resyncctl, simulated
+from tests.cli.both_sides import Both, Service
+from tests.cli.command import COMMAND, YEALINK, Answer, Ear, Resyncctl, simulated
+from tests.engine.recorder import Recorder
+from tests.peers.redis_server import RedisServer
 
 Ask = Callable[..., Answer]
+List = Callable[..., Path]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -71,3 +76,34 @@ def answering(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     rows = ["aor,user_agent", *(f"sip:{number}@pbx.invalid,{YEALINK}" for number in range(100, 140))]
     with simulated(tmp_path_factory.mktemp("answering"), rows, "--boot-time", "0s") as phones:
         yield phones
+
+
+@pytest.fixture(scope="session")
+def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
+    """A service, and a token for it."""
+    folder = tmp_path_factory.mktemp("remote")
+    office = folder / "office.csv"
+    office.write_text(
+        "aor,site,auth_password\nsip:1@pbx.invalid,berlin,x\nsip:2@pbx.invalid,bonn,y\n", encoding="ascii"
+    )
+    config = folder / "service.toml"
+    config.write_text('[sources.office]\nfile = "office.csv"\n', encoding="ascii")
+    with RedisServer() as redis, Service(redis.url, folder, config) as service:
+        create = [str(COMMAND), "--redis-url", redis.url, "token", "create", "remote", "--scope", "admin"]
+        made = subprocess.run(create, check=True, capture_output=True, text=True, timeout=30)
+        token = folder / "token"
+        token.write_text(made.stdout, encoding="ascii")
+        yield Both(redis.url, service, token, folder, config)
+
+
+@pytest.fixture
+def phones() -> Iterator[Recorder]:
+    """Phones that record what they receive."""
+    with Recorder() as recorder:
+        yield recorder
+
+
+@pytest.fixture
+def listed(phones: Recorder, tmp_path: Path) -> List:
+    """Write the list of these users."""
+    return lambda *users: phones.phone_list(tmp_path / "phones.csv", users)

@@ -3,113 +3,19 @@
 from __future__ import annotations
 
 import json
-import re
 import signal
-import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
 
-from tests.cli.command import COMMAND, Answer, finish
+from tests.cli.both_sides import FAST, Both
+from tests.cli.command import finish
+from tests.cli.conftest import List
 from tests.engine.recorder import Recorder
-from tests.peers.process import ServerProcess
-from tests.peers.redis_server import RedisServer
 from tests.peers.waiting import wait_until
 
 pytestmark = pytest.mark.needs("redis-server")
-
-FAST = ("--now", "--yes", "--timeout", "3s", "--attempts", "1")
-_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:?\d\d)?")
-_CHANGING = re.compile(
-    r"(sending took|sending_seconds\W+|last_outcome\W+|first_sent\W+|rtt_ms\W+) *[\d.]+|,\d+\.\d+$", re.MULTILINE
-)
-
-
-class Service(ServerProcess):
-    """`resyncctl serve` on a free port of loopback."""
-
-    def __init__(self, url: str, data: Path) -> None:
-        super().__init__("serve")
-        self._environment = {"RESYNCCTL_REDIS_URL": url, "RESYNCCTL_DATA_DIR": str(data)}
-
-    def command(self) -> list[str]:
-        return [str(COMMAND), "serve", "--listen", "127.0.0.1:0"]
-
-    def environment(self) -> Mapping[str, str]:
-        return self._environment
-
-    def wait_until_ready(self) -> None:
-        self.wait_until(lambda: "listening on " in self.log(), "listening", within=20)
-
-    @property
-    def url(self) -> str:
-        return self.log().partition("listening on ")[2].split()[0]
-
-
-class Both:
-    """One command twice: with our own Redis, and through the API."""
-
-    def __init__(self, url: str, service: Service, token_file: Path, data: Path) -> None:
-        self.here = {"RESYNCCTL_REDIS_URL": url, "RESYNCCTL_DATA_DIR": str(data)}
-        self.there = {"RESYNCCTL_SERVER": service.url, "RESYNCCTL_TOKEN_FILE": str(token_file)}
-        self._data = data
-
-    def call(self, environment: Mapping[str, str], *words: str | Path) -> Answer:
-        with self.start(environment, *words) as process:
-            return finish(process)
-
-    def start(self, environment: Mapping[str, str], *words: str | Path) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            [str(COMMAND), *map(str, words)],
-            env={"PATH": "/usr/bin:/bin", "HOME": str(self._data), **environment},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def same(self, *words: str | Path) -> Answer:
-        """Check that both sides say the same, times aside; return what the service says."""
-        ours, theirs = self.call(self.here, *words), self.call(self.there, *words)
-        assert (theirs.status, _steady(theirs.out)) == (ours.status, _steady(ours.out)), theirs.err
-        return theirs
-
-
-def _steady(text: str) -> str:
-    return _CHANGING.sub("N", _TIME.sub("T", text))
-
-
-@pytest.fixture(scope="module")
-def redis() -> Iterator[RedisServer]:
-    with RedisServer() as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def both(redis: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Both]:
-    folder = tmp_path_factory.mktemp("remote")
-    with Service(redis.url, folder) as service:
-        create = [str(COMMAND), "--redis-url", redis.url, "token", "create", "remote", "--scope", "admin"]
-        made = subprocess.run(create, check=True, capture_output=True, text=True, timeout=30)
-        token = folder / "token"
-        token.write_text(made.stdout, encoding="ascii")
-        yield Both(redis.url, service, token, folder)
-
-
-@pytest.fixture
-def phones() -> Iterator[Recorder]:
-    with Recorder() as recorder:
-        yield recorder
-
-
-List = Callable[..., Path]
-
-
-@pytest.fixture
-def listed(phones: Recorder, tmp_path: Path) -> List:
-    return lambda *users: phones.phone_list(tmp_path / "phones.csv", users)
 
 
 def test_rollout_of_a_service_is_followed_to_its_end_with_the_exit_status_of_a_local_one(

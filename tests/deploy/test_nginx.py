@@ -1,80 +1,88 @@
-"""The service behind nginx: TLS, the real address of the caller, events as they happen, bodies as long as allowed."""
+"""nginx takes the snippet, and passes requests on to a service behind it."""
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
 import subprocess
-from collections.abc import Iterator
-from typing import NamedTuple
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
-from resyncctl.engine.access import Scope
-from tests.api.rollouts import SLOW, body, launch, phone_rows, read_events
-from tests.api.server import ApiServer, make_token
-from tests.deploy.nginx import CONFIG, Nginx
-from tests.engine.recorder import Recorder
-from tests.peers.redis_server import RedisServer
+from tests.peers.ports import free_port
+from tests.peers.process import REPOSITORY, ServerProcess
 
-pytestmark = pytest.mark.needs("nginx", "openssl", "redis-server")
+pytestmark = pytest.mark.needs("nginx", "openssl")
 
 
-class Site(NamedTuple):
-    """A service and the nginx before it."""
+class Nginx(ServerProcess):
+    """nginx with the snippet, its ports and files replaced by ours."""
 
-    service: ApiServer
-    nginx: Nginx
-    token: str
+    def __init__(self, behind: int) -> None:
+        super().__init__("nginx")
+        self.port = free_port("127.0.0.1")
+        self._behind = behind
 
+    def command(self) -> list[str]:
+        folder = self.directory
+        key, certificate = folder / "key.pem", folder / "cert.pem"
+        make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=localhost", "-days", "2"]
+        names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+        subprocess.run([*make, *names], check=True, capture_output=True, timeout=30)
+        snippet = (REPOSITORY / "deploy" / "nginx.conf").read_text(encoding="ascii")
+        for ours, theirs in (
+            ("127.0.0.1:8420;\n    keepalive", f"127.0.0.1:{self._behind};\n    keepalive"),
+            ("listen 443 ssl", f"listen 127.0.0.1:{self.port} ssl"),
+            ("/etc/ssl/certs/resync.example.pem", str(certificate)),
+            ("/etc/ssl/private/resync.example.key", str(key)),
+        ):
+            assert ours in snippet
+            snippet = snippet.replace(ours, theirs)
+        places = "\n".join(
+            f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
+        main = folder / "main.conf"
+        main.write_text(
+            f"daemon off;\npid {folder}/pid;\nerror_log stderr;\nevents {{}}\n"
+            f"http {{\naccess_log off;\n{places}\n{snippet}}}\n",
+            encoding="ascii",
+        )
+        test = subprocess.run(["nginx", "-t", "-c", str(main)], check=False, capture_output=True, text=True, timeout=30)
+        assert test.returncode == 0, test.stderr
+        return ["nginx", "-c", str(main)]
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[Site]:
-    with RedisServer() as redis, ApiServer(redis.url) as service:
-        token = make_token(redis.url, "ops", Scope.ADMIN)
-        with Nginx(service.url.removeprefix("http://")) as nginx:
-            yield Site(service, nginx, token)
+    def wait_until_ready(self) -> None:
+        self.wait_until(self._answers, "listening", within=10)
 
-
-def test_nginx_finds_no_fault_with_the_configuration() -> None:
-    nginx = Nginx("127.0.0.1:8420")
-    try:
-        checked = subprocess.run([*nginx.write(), "-t"], check=False, capture_output=True, text=True, timeout=30)
-    finally:
-        nginx.stop()
-    assert checked.returncode == 0, checked.stderr
-    assert "test is successful" in checked.stderr
-    assert "[warn]" not in checked.stderr
-
-
-def test_the_audit_log_has_the_address_that_nginx_saw_not_the_one_that_the_client_claims(site: Site) -> None:
-    with site.nginx.client(site.token, **{"X-Forwarded-For": "203.0.113.9"}) as client:
-        assert client.post("/v1/freeze", json={"reason": "seen through nginx"}).is_success
-        assert client.delete("/v1/freeze").is_success
-        entries = body(client.get("/v1/audit"))["entries"]
-    assert entries[0]["source"] == "127.0.0.1"
-
-
-def test_events_arrive_through_nginx_while_the_rollout_runs(site: Site) -> None:
-    with Recorder() as phones, site.nginx.client(site.token) as client:
-        order = {"phones": phone_rows(phones, [f"ok.{number}" for number in range(15)]), "options": SLOW}
-        rollout = launch(client, order, "streamed")
-        with client.stream("GET", f"/v1/rollouts/{rollout}/events", headers={"Last-Event-ID": "0"}) as stream:
-            first = next(read_events(stream))
-            with site.service.client(site.token) as direct:
-                state = body(direct.get(f"/v1/rollouts/{rollout}"))["state"]
-                direct.post(f"/v1/rollouts/{rollout}/abort")
-    assert first.id
-    assert state in {"planned", "running"}
+    def _answers(self) -> bool:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+            return True
+        return False
 
 
-def test_a_body_of_thirty_megabytes_reaches_the_service(site: Site) -> None:
-    with site.nginx.client(site.token) as client:
-        answer = client.post("/v1/plans", content=b" " * (30 << 20), headers={"Content-Type": "application/json"})
-    assert answer.status_code in {400, 422}, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
+class _Answer(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        told = f"{self.headers['Host']} {self.headers['X-Forwarded-For']} {self.request_version}".encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(told)))
+        self.end_headers()
+        self.wfile.write(told)
+
+    def log_message(self, *_: object) -> None:
+        """Say nothing."""
 
 
-def test_the_two_places_pass_on_the_same_headers() -> None:
-    lines = [line.strip() for line in CONFIG.read_text(encoding="utf-8").splitlines()]
-    headers = [line for line in lines if line.startswith(("proxy_set_header", "proxy_pass", "proxy_http_version"))]
-    half = len(headers) // 2
-    assert headers[:half] == headers[half:]
+def test_nginx_passes_on_host_and_client_over_tls(tmp_path: Path) -> None:
+    with HTTPServer(("127.0.0.1", 0), _Answer) as behind:
+        thread = threading.Thread(target=behind.serve_forever, daemon=True)
+        thread.start()
+        with Nginx(behind.server_port) as nginx:
+            context = ssl.create_default_context(cafile=str(nginx.directory / "cert.pem"))
+            with urlopen(f"https://127.0.0.1:{nginx.port}/healthz", timeout=10, context=context) as answer:
+                assert answer.read() == b"127.0.0.1 127.0.0.1 HTTP/1.1"
+        behind.shutdown()
+        thread.join(10)
