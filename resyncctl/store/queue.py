@@ -144,6 +144,8 @@ class MemoryQueue:
             while not stop.is_set():
                 if room is not None:
                     await room()
+                    if stop.is_set():
+                        break
                 if not self._waiting or len(self._running) >= concurrency:
                     self._changed.clear()
                     await self._changed.wait()

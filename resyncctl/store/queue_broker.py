@@ -30,7 +30,7 @@ from taskiq_redis import RedisStreamBroker
 
 from resyncctl.store import keys
 from resyncctl.store.queue import RETRY, Room
-from resyncctl.store.queue_leases import AWAY, GROUP, Delivery, Leases, Outage, insist, pauses
+from resyncctl.store.queue_leases import AWAY, GROUP, Delivery, Leases, Outage, heed, insist, pauses
 
 if TYPE_CHECKING:
     from redis.asyncio import ConnectionPool
@@ -135,8 +135,10 @@ class BatchBroker(RedisStreamBroker):
                 if "NOGROUP" in str(error):  # Redis has lost its data
                     with contextlib.suppress(*AWAY):
                         await self._declare_consumer_group()
+                heed()
                 await asyncio.sleep(next(pause))
                 continue
+            heed()
             self._outage.ends()
             pause = pauses()
             if delivery is not None and self.leases.take(delivery):

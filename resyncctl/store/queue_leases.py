@@ -39,6 +39,22 @@ def pauses() -> Iterator[float]:
         pause = min(_LONGEST_PAUSE, pause * 2)
 
 
+def cancellations() -> int:
+    """Return how often the running task has been cancelled, for `heed`."""
+    task = asyncio.current_task()
+    return 0 if task is None else task.cancelling()
+
+
+def heed(known: int = 0) -> None:
+    """Raise the cancellation that a command of Redis has kept to itself: there are more than were `known`.
+
+    redis-py writes with `asyncio.wait_for`, which up to Python 3.11 forgets a cancellation that comes just when the write
+    has ended. A loop of commands would go on for ever.
+    """
+    if cancellations() > known:
+        raise asyncio.CancelledError
+
+
 async def insist(
     action: Callable[[], Awaitable[None]], *, within: float = PATIENCE, hurry: asyncio.Event | None = None
 ) -> None:
@@ -46,6 +62,7 @@ async def insist(
     loop = asyncio.get_running_loop()
     end = loop.time() + within
     hurried = False
+    known = cancellations()
     for pause in pauses():
         try:
             return await action()
@@ -55,6 +72,7 @@ async def insist(
                 end = min(end, loop.time() + LAST_PATIENCE)
             if loop.time() + pause > end:
                 raise
+        heed(known)
         await asyncio.sleep(pause)
     return None
 
@@ -135,6 +153,7 @@ class Leases:
         """Renew what is held, three times a lease, until cancelled."""
         pause = self._lease / 3
         while True:
+            heed()
             await asyncio.sleep(pause)
             try:
                 for stream in self._streams:

@@ -110,12 +110,58 @@ def test_schedules_and_hooks_are_the_same_on_both_sides(both: Both, listed: List
         ("hook", "remove", "nobody"),
         ("freeze", "show"),
         ("sources", "list"),
+        ("phones", "list", "--source", "office", "--where", "site=b*", "--json"),
+        ("phones", "list", "--source", "nowhere"),
         ("vendors", "list"),
+        ("vendors", "show", "snom", "--json"),
+        ("vendors", "match", "Yealink SIP-T46U 108.86.0.20"),
+        ("vendors", "match", "nothing of the kind"),
     ):
         both.same(*words)
     for word in ("pause", "resume", "remove"):
         assert both.call(both.there, "schedule", word, "night0").status == 0
     assert both.call(both.there, "hook", "remove", "pbx0").status == 0
+
+
+def test_schedule_is_run_and_everything_is_frozen_through_the_service(
+    both: Both, phones: Recorder, listed: List
+) -> None:
+    added = both.call(
+        both.there, "schedule", "add", "byhand", "--every", "30d", "--phones", listed("ok.byhand"), "--now"
+    )
+    assert added.status == 0, added.err
+    frozen = both.call(both.there, "freeze", "on", "--reason", "storm")
+    assert (frozen.status, frozen.out.startswith("frozen by token:remote since 20"), "storm" in frozen.out) == (
+        0,
+        True,
+        True,
+    )
+    both.same("freeze", "show", "--json")
+    refused = both.call(both.there, "schedule", "run", "byhand")
+    assert (refused.status, "frozen by token:remote: storm" in refused.complaint) == (2, True)
+    assert both.call(both.there, "freeze", "off").out == "not frozen\n"
+    ran = both.call(both.there, "--json", "schedule", "run", "byhand").report
+    assert (ran["name"], ran["targets"]) == ("byhand", 1)
+    assert both.call(both.there, "rollout", "watch", str(ran["rollout"])).status == 0
+    assert phones.times() == {"ok.byhand": 1}
+
+
+def test_rollout_is_retried_detached_and_reboots_only_what_was_agreed_to(
+    both: Both, phones: Recorder, listed: List
+) -> None:
+    path = listed("once404.again")
+    assert both.call(both.there, "run", path, "--id", "first", *FAST).status == 1
+    again = both.call(both.there, "rollout", "retry", "first", "--detach")
+    assert (again.status, again.out) == (0, "first-r1\n"), again.err
+    assert both.call(both.there, "rollout", "watch", "first-r1").status == 0
+    rebooting = phones.phone_list(path, ["ok.boots"], rows="")
+    rows = rebooting.read_text(encoding="utf-8").splitlines()
+    rebooting.write_text(f"{rows[0]},vendor,DBID_RESYNC_FROM_SIP\n{rows[1]},yealink,1\n", encoding="utf-8")
+    for side in (both.here, both.there):
+        refused = both.call(side, "run", rebooting, "--now")
+        assert (refused.status, "this needs --yes (see the notes above)" in refused.complaint) == (2, True)
+    assert "1 phone will reboot although you asked for resync" in refused.err
+    assert phones.times() == {"once404.again": 2}
 
 
 def test_wrong_token_and_absent_service_are_told_apart(both: Both, tmp_path: Path) -> None:
@@ -125,6 +171,7 @@ def test_wrong_token_and_absent_service_are_told_apart(both: Both, tmp_path: Pat
     assert (refused.status, "--token-file" in refused.complaint) == (2, True)
     gone = both.call({**both.there, "RESYNCCTL_SERVER": "http://127.0.0.1:9"}, "rollout", "list")
     assert (gone.status, "cannot be reached" in gone.complaint) == (4, True)
-    local = both.call(both.there, "token", "list")
-    assert (local.status, "on the machine of the service alone" in local.complaint) == (2, True)
+    for words in (("token", "list"), ("config", "show"), ("doctor",), ("sim", "1"), ("serve",), ("worker",)):
+        local = both.call(both.there, *words)
+        assert (local.status, "on the machine of the service alone" in local.complaint) == (2, True), words
     assert json.loads(both.call(both.there, "--json", "rollout", "show", "nobody").out)["error"]
