@@ -82,7 +82,7 @@ class Outage:
 
     def __init__(self, where: str, log: FilteringBoundLogger) -> None:
         self.noticed_at = float("-inf")
-        """When it was last found away."""
+        """When it was last found away, or back."""
         self._where = where
         self._log = log
         self._away = False
@@ -98,6 +98,7 @@ class Outage:
         """Note that one has not."""
         if self._away:
             self._away = False
+            self.noticed_at = asyncio.get_running_loop().time()
             self._log.warning("queue_found", where=self._where)
 
 

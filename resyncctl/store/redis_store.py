@@ -40,7 +40,13 @@ _PAGE: Final = 64
 
 @contextlib.contextmanager
 def store_errors(where: str) -> Iterator[None]:
-    """Turn every error of the Redis client into a StoreError that says what to do."""
+    """Turn every error of the Redis client into a StoreError that says what to do.
+
+    A cancellation that the client has kept to itself is raised: redis-py writes with `asyncio.wait_for`, which up to Python
+    3.11 forgets one that comes just when the write has ended, and whoever waits for the task would wait for ever.
+    """
+    task = asyncio.current_task()
+    known = 0 if task is None else task.cancelling()
     try:
         yield
     except (redis_errors.AuthenticationError, redis_errors.NoPermissionError) as error:
@@ -53,6 +59,8 @@ def store_errors(where: str) -> Iterator[None]:
             f"Redis at {where} cannot be reached ({str(error) or type(error).__name__}); start it, or name another one with"
             " --redis-url"
         ) from error
+    if task is not None and task.cancelling() > known:
+        raise asyncio.CancelledError
 
 
 class RedisStore:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import random
 import time
@@ -23,7 +25,7 @@ from resyncctl.store import keys
 from resyncctl.store.codec import decode_block, pack, record, unpack_batch
 from resyncctl.store.embedded import EmbeddedServer
 from resyncctl.store.records import Claim, Claimed, Commit, Verdict
-from resyncctl.store.redis_store import RedisStore
+from resyncctl.store.redis_store import RedisStore, store_errors
 from resyncctl.vendors import Catalogue
 from tests.peers.ports import free_port
 from tests.peers.redis_server import RedisServer
@@ -464,3 +466,20 @@ def test_data_dir_is_enough(tmp_path: Path) -> None:
     """The embedded server needs no more than a directory."""
     with EmbeddedServer(tmp_path / "new") as embedded:
         assert embedded.url.startswith("unix://")
+
+
+async def test_cancellation_that_the_client_has_kept_to_itself_is_raised() -> None:
+    reached = []
+
+    async def ask() -> None:
+        # The second one does what `asyncio.wait_for` does up to Python 3.11.
+        with store_errors("a Redis"), contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(10)
+        reached.append("the next command")
+
+    task = asyncio.create_task(ask())
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert not reached
