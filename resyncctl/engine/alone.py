@@ -45,7 +45,7 @@ async def execute_alone(
 
     dispatching = asyncio.create_task(dispatcher.run())
     others = [
-        asyncio.create_task(queue.work(worker.handle, concurrency=MOST, room=worker.room, stop=stop)),
+        asyncio.create_task(queue.work(worker.handle, concurrency=MOST, stop=stop)),
         asyncio.create_task(leave()),
     ]
     try:

@@ -217,7 +217,7 @@ def make_senders(
 ) -> MakeSender:
     """Return what makes the senders of a process; `busy_file` and `local_address` replace what a rollout has kept."""
 
-    def make(record: RolloutRecord, worker: str, on_room: Callable[[], None]) -> Sender:
+    def make(record: RolloutRecord, worker: str) -> Sender:
         kept = record.surroundings
         busy_path = busy_file or kept.get("busy_file", "")
         around = Surroundings(
@@ -231,7 +231,7 @@ def make_senders(
             wall=wall,
             on_progress=on_progress,
         )
-        return Sender(record, worker, around, on_room=on_room)
+        return Sender(record, worker, around)
 
     return make
 

@@ -25,11 +25,6 @@ class Backlog:
         self._waiting: list[tuple[float, int, Live]] = []
         self._serial = 0
 
-    @property
-    def empty(self) -> bool:
-        """True when nothing is left to send."""
-        return not (self._planned or self._waiting)
-
     def full(self, base: float, *, now: float) -> bool:
         """Say whether so much is due soon that another batch can wait."""
         planned = self._planned

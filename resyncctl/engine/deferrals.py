@@ -50,11 +50,6 @@ class Deferrals:
         """Return how many targets are deferred."""
         return len(self._waiting)
 
-    @property
-    def giving_up(self) -> bool:
-        """True while a target is about to be given up: its outcome is not written yet."""
-        return bool(self._giving_up)
-
     def close(self) -> None:
         """Give up nobody any more, and count nobody as deferred."""
         for timer in self._giving_up:

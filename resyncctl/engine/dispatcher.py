@@ -34,6 +34,8 @@ AHEAD: Final = 10.0
 pause or an abort has to call back."""
 START_LEAD: Final = 0.02
 """Seconds from the start to offset zero of the plan."""
+OFFERED: Final = 64
+"""Batches of one rollout that wait in the queue at a time, so that those of other rollouts come to their turn."""
 OFFER_AGAIN: Final = 5.0
 """Seconds between two looks for batches that were offered and lie nowhere: a Redis that was killed has forgotten them."""
 NOT_BEGUN: Final = frozenset({RolloutState.PLANNED, RolloutState.SCHEDULED})
@@ -80,6 +82,8 @@ class Dispatcher:
         self._to_offer: deque[int] = deque()
         self._offered: dict[int, float] = {}
         """When each batch was offered last."""
+        self._taken = 0
+        """Batches that were done or in hands when the list was made."""
         self._looked_at = clock()
         self._wake = asyncio.Event()
         self._leaving: Left | None = None
@@ -141,6 +145,7 @@ class Dispatcher:
         """List what is to be offered: what is neither done nor in the hands of a worker."""
         taken = await self._store.taken(self._name)
         self._to_offer = deque(number for number in self._in_order if number not in taken)
+        self._taken = len(taken)
         self._offered.clear()
 
     def _note_state(self, course: Course) -> bool:
@@ -178,8 +183,9 @@ class Dispatcher:
         now = self._clock()
         until_us = (now + AHEAD - self._time.base) * 1_000_000
         first_dues = self._record.index.first_dues
-        due = []
-        while self._to_offer and first_dues[self._to_offer[0]] <= until_us:
+        due: list[int] = []
+        waiting = len(self._offered) - (course.done + course.held + len(course.orphans) - self._taken)
+        while self._to_offer and first_dues[self._to_offer[0]] <= until_us and len(due) + waiting < OFFERED:
             due.append(self._to_offer.popleft())
         await self._put(due)
         again = [number for number in course.orphans if now - self._offered.get(number, 0.0) > TICK * 4]

@@ -100,26 +100,7 @@ class RunOptions(BaseModel):
 
     def options(self) -> Options:
         """Return them as the planner takes them."""
-        reboot = self.action is Action.REBOOT
-        return Options(
-            action=self.action,
-            batch_size=self.batch_size,
-            batch_interval=0.0 if self.now else self.batch_interval,
-            random_delay=0.0 if self.now else self.random_delay,
-            forced_delay=self.forced_delay,
-            rate=self.rate,
-            max_in_flight=self.max_in_flight,
-            attempts=self.attempts or (1 if reboot else 3),
-            retry_delay=self.retry_delay,
-            on_busy=self.on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE),
-            idle_for=self.idle_for,
-            event=self.event,
-            all_contacts=self.all_contacts,
-            outbound_proxy=self.outbound_proxy,
-            from_uri=self.from_uri,
-            timer_t1=self.timer_t1,
-            timeout=self.timeout,
-        )
+        return Options.asked(self, action=self.action, now=self.now, attempts=self.attempts, on_busy=self.on_busy)
 
     def surroundings(self) -> dict[str, str]:
         """Return what a rollout keeps beside its plan."""

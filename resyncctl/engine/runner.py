@@ -81,9 +81,7 @@ class Runner:
         self._ahead_us = await self._store.ahead_us()
         await self._queue.start()
         spare_the_collector()
-        working = asyncio.create_task(
-            self._queue.work(self._worker.handle, concurrency=MOST, room=self._worker.room, stop=self._stop)
-        )
+        working = asyncio.create_task(self._queue.work(self._worker.handle, concurrency=MOST, stop=self._stop))
         try:
             while not self._stop.is_set():
                 try:

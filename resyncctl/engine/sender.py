@@ -95,18 +95,15 @@ class Surroundings:
 class Sender:
     """Sends for one rollout as `worker`, a name that nobody else has. One use.
 
-    `run` works until `leave`; `adopt` hands it a batch. `on_room` is called when another batch may be taken again.
+    `run` works until `leave`; `adopt` hands it a batch, when `room` says that it can take one.
     """
 
-    def __init__(
-        self, record: RolloutRecord, worker: str, around: Surroundings, *, on_room: Callable[[], None] | None = None
-    ) -> None:
+    def __init__(self, record: RolloutRecord, worker: str, around: Surroundings) -> None:
         options = record.options
         self._record = record
         self._options = options
         self._worker = worker
         self._around = around
-        self._on_room = on_room
         self._clock = around.clock
         self._log = around.log.bind(rollout=record.id)
         self._state = record.state
@@ -137,6 +134,8 @@ class Sender:
         )
         self._shares: dict[int, Share] = {}
         self._claiming = 0
+        self._roomy = asyncio.Event()
+        self._ended = False
         self._ready: deque[Live] = deque()
         self._in_flight = 0
         self._in_flight_told = self._retries_told = 0
@@ -166,10 +165,25 @@ class Sender:
         """True when it has no batch."""
         return not self._shares and not self._claiming
 
+    async def room(self, *, within: float) -> bool:
+        """Wait until another batch may be taken; False when there is so much to do that it did not come to that in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while self._full:
+                    self._roomy.clear()
+                    await self._roomy.wait()
+        return not self._full
+
     @property
-    def full(self) -> bool:
-        """True when another batch can wait."""
-        return self._claiming >= CLAIMING or self._backlog.full(self._time.base, now=self._clock())
+    def _full(self) -> bool:
+        """True when another batch can wait. One that sends nothing now takes none, and holds up nobody by asking for it."""
+        return self._claiming >= CLAIMING or (
+            self._state in SENDING and self._backlog.full(self._time.base, now=self._clock())
+        )
+
+    def _tell_room(self) -> None:
+        if not self._full:
+            self._roomy.set()
 
     @property
     def _stopped(self) -> bool:
@@ -187,7 +201,7 @@ class Sender:
                     stack.push_async_callback(_cancel, follower)
                 await self._keep_books()
         finally:
-            self._blocked = self._leaving = True
+            self._blocked = self._leaving = self._ended = True
             if self._pump_timer is not None:
                 self._pump_timer.cancel()
             self._deferrals.close()
@@ -210,16 +224,14 @@ class Sender:
             claim = await self._around.store.claim(self._record.id, self._worker, number)
             if claim.claimed is not Claimed.OK:
                 return True
+            if self._ended:  # meanwhile; the batch is free when our lease ends
+                return False
             share = self._shares[number] = Share(number, asyncio.get_running_loop().create_future())
             self._open(share, claim)
         finally:
             self._claiming -= 1
             self._tell_room()
         return await share.ended
-
-    def _tell_room(self) -> None:
-        if self._on_room is not None and not self.full:
-            self._on_room()
 
     def _open(self, share: Share, claim: Claim) -> None:
         """Make the targets of a batch live, and settle what a crash left open (design 3.4)."""
@@ -287,7 +299,7 @@ class Sender:
     # Books
 
     async def _keep_books(self) -> None:
-        while not (self._leaving and not self._shares and not self._journal.pending):
+        while not (self._leaving and self.idle and not self._journal.pending):
             obey_cancellation()
             try:
                 claimed = await self._claim()
@@ -454,6 +466,7 @@ class Sender:
     def _obey(self, control: Control) -> None:
         """Follow what the operator has made of the rollout's state."""
         was, self._state = self._state, control.state
+        self._tell_room()
         self._blocked = control.state not in SENDING or self._leaving
         if was is not control.state:
             self._log.info("rollout_state_seen", state=control.state.value, in_flight=self._in_flight)
@@ -466,6 +479,7 @@ class Sender:
     def _give_back(self) -> None:
         """Let go of every batch that has nothing on the wire."""
         self._backlog.clear()
+        self._tell_room()
         self._deferrals.close()
         for share in self._shares.values():
             if not share.flying:

@@ -23,8 +23,11 @@ MOST: Final = 10_000
 LINGER: Final = 2.0
 """Seconds that a sender without a batch is kept: the next one has its socket and its names already."""
 
-MakeSender = Callable[["RolloutRecord", str, Callable[[], None]], Sender]
-"""Makes a sender of a rollout for a worker's token; the last argument is to be called when there is room."""
+HOLD: Final = 1.0
+"""Seconds that a batch waits here for room; then another worker may have it. Those of other rollouts do not wait for it."""
+
+MakeSender = Callable[["RolloutRecord", str], Sender]
+"""Makes a sender of a rollout for a worker's token."""
 
 
 class Worker:
@@ -38,7 +41,6 @@ class Worker:
         self._serial = 0
         self._senders: dict[RolloutId, _Running] = {}
         self._opening = asyncio.Lock()
-        self._room = asyncio.Event()
         self._leaving = False
         self.failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """The first error that ended a sender."""
@@ -48,19 +50,14 @@ class Worker:
         """The rollouts that are worked on."""
         return tuple(self._senders)
 
-    async def room(self) -> None:
-        """Return when another batch may be taken."""
-        while self._opening.locked() or any(running.sender.full for running in self._senders.values()):
-            self._room.clear()
-            await self._room.wait()
-
     async def handle(self, ref: BatchRef) -> bool:
         """Work on a batch until it is done; False when it has to be offered again."""
         name = RolloutId(ref.rollout)
         async with self._opening:
             running = await self._running(name)
-        self._room.set()
-        return running is None or await running.sender.adopt(ref.batch)
+        if running is None:
+            return True
+        return await running.sender.room(within=HOLD) and await running.sender.adopt(ref.batch)
 
     async def _running(self, name: RolloutId) -> _Running | None:
         running = self._senders.get(name)
@@ -71,7 +68,7 @@ class Worker:
             return None
         self._serial += 1
         token = f"{self._name}:{self._serial}"
-        sender = self._make_sender(record, token, self._room.set)
+        sender = self._make_sender(record, token)
         running = self._senders[name] = _Running(sender, token)
         running.task = asyncio.create_task(self._work(name, running))
         return running
@@ -96,7 +93,6 @@ class Worker:
             await asyncio.gather(sending, return_exceptions=True)
             if self._senders.get(name) is running:
                 del self._senders[name]
-            self._room.set()
             with contextlib.suppress(StoreError):
                 await self._store.retire(name, running.token)
 

@@ -141,6 +141,22 @@ class Options:
     timer_t1: float = 0.5
     timeout: float = 32.0
 
+    @classmethod
+    def asked(
+        cls, words: object, *, action: Action, now: bool, attempts: int | None, on_busy: OnBusy | None
+    ) -> Options:
+        """Fill in what people leave out: `words` has the other options as attributes of the same names.
+
+        `now` means no interval and no random delay; attempts and on_busy depend on the action.
+        """
+        reboot = action is Action.REBOOT
+        given = {item.name: getattr(words, item.name) for item in fields(cls)}
+        if now:
+            given |= {"batch_interval": 0.0, "random_delay": 0.0}
+        given["attempts"] = attempts or (1 if reboot else 3)
+        given["on_busy"] = on_busy or (OnBusy.SKIP if reboot else OnBusy.FORCE)
+        return cls(**given)
+
     def as_dict(self) -> dict[str, str | int | float | bool]:
         """Return the options as plain values, in a fixed order."""
         return {item.name: getattr(self, item.name) for item in fields(self)}

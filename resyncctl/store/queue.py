@@ -39,7 +39,6 @@ class BatchRef:
 
 
 Handle: TypeAlias = Callable[[BatchRef], Awaitable[bool]]
-Room: TypeAlias = "Callable[[], Awaitable[None]]"
 OnPoison: TypeAlias = Callable[[BatchRef], Awaitable[None]]
 
 
@@ -55,14 +54,13 @@ class Queue(Protocol):
     async def put(self, ref: BatchRef) -> None:
         """Give a batch to whichever worker of its pool is free first."""
 
-    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event, room: Room | None = None) -> None:
+    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event) -> None:
         """Call `handle` for each batch, up to `concurrency` at a time, until `stop` is set and all of them have ended.
 
         A handler may take hours, and nobody else gets its batch meanwhile. It returns True when the batch is done, or
         False to hand it back: another worker takes it at its next look, this one after RETRY. An exception hands it back
         too and is counted, as is the death of a worker: after MOST_DELIVERIES of them the batch is poison, is given to
         the queue's `on_poison` instead, and is gone. False is not counted, nor is a cancelled handler.
-        `room` is awaited before another batch is taken, so that a worker takes no more than it can do soon.
         With `stop` set nothing is begun any more; whoever sets it tells the handlers that run. One call at a time.
         """
 
@@ -137,15 +135,11 @@ class MemoryQueue:
         """See Queue."""
         return self._open[pool]
 
-    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event, room: Room | None = None) -> None:
+    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event) -> None:
         """See Queue."""
         waking = asyncio.create_task(self._wake_at(stop))
         try:
             while not stop.is_set():
-                if room is not None:
-                    await room()
-                    if stop.is_set():
-                        break
                 if not self._waiting or len(self._running) >= concurrency:
                     self._changed.clear()
                     await self._changed.wait()
@@ -154,7 +148,6 @@ class MemoryQueue:
                 task = asyncio.create_task(self._deliver(waiting, handle))
                 self._running[task] = waiting
                 task.add_done_callback(self._settle)
-                await asyncio.sleep(0)  # it begins, and says whether there is room for another
         except asyncio.CancelledError:
             for task in self._running:
                 task.cancel()

@@ -29,7 +29,7 @@ from taskiq import AckableMessage
 from taskiq_redis import RedisStreamBroker
 
 from resyncctl.store import keys
-from resyncctl.store.queue import RETRY, Room
+from resyncctl.store.queue import RETRY
 from resyncctl.store.queue_leases import AWAY, GROUP, Delivery, Leases, Outage, heed, insist, pauses
 
 if TYPE_CHECKING:
@@ -80,8 +80,6 @@ class BatchBroker(RedisStreamBroker):
         self._redis: Any = Redis(connection_pool=self.connection_pool)
         self._outage = Outage(self.where, log)
         self.leases = Leases(self._redis, self.streams, consumer=consumer, lease=lease, outage=self._outage, log=log)
-        self.room: Room | None = None
-        """Awaited before another delivery is taken."""
         self._lease = lease
         self._look_at = 0.0
         self._looking: deque[tuple[str, bytes]] = deque()
@@ -125,8 +123,6 @@ class BatchBroker(RedisStreamBroker):
         """Yield one delivery after the other, for ever; who asks for one begins to handle it at once."""
         pause = pauses()
         while True:
-            if self.room is not None:
-                await self.room()
             try:
                 delivery = await self._reclaim() or await self._read()
             except AWAY as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 from taskiq.message import TaskiqMessage
 
 from resyncctl.store import keys
-from resyncctl.store.queue import BatchRef, Handle, OnPoison, Room, Verdict, bury, judge
+from resyncctl.store.queue import BatchRef, Handle, OnPoison, Verdict, bury, judge
 from resyncctl.store.queue_receiver import LeaseReceiver
 from resyncctl.store.redis_store import store_errors
 
@@ -59,7 +59,7 @@ class BatchQueue:
         with store_errors(self._broker.where):
             return await self._broker.length(keys.queue(pool))
 
-    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event, room: Room | None = None) -> None:
+    async def work(self, handle: Handle, *, concurrency: int, stop: asyncio.Event) -> None:
         """See Queue. Redis may be away meanwhile."""
 
         async def run(rollout: str, batch: int, pool: str) -> Verdict:
@@ -68,7 +68,6 @@ class BatchQueue:
         self._broker.register_task(run, TASK)
         leases = self._broker.leases
         leases.hurry = stop
-        self._broker.room = room
         receiver = LeaseReceiver(self._broker, concurrency=concurrency, stop=stop, bury=self._bury)
         renewal = asyncio.create_task(leases.keep())
         try:

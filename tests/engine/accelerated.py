@@ -106,7 +106,7 @@ async def execute(record: RolloutRecord, store: RedisStore, network: MemoryNetwo
         record,
         "me",
         store,
-        lambda known, worker, on_room: Sender(known, worker, around, on_room=on_room),
+        lambda known, worker: Sender(known, worker, around),
         around.log,
         leaving=asyncio.Event(),
         clock=around.clock,

@@ -170,3 +170,18 @@ def test_fail_over_of_redis_in_mid_rollout_loses_nothing(phones: Recorder, tmp_p
             report = fleet.finished("sentinel")
     assert report["counts"] == {"accepted": COUNT}
     assert most_in_a_second((one.at for one in phones.requests()), jitter=JITTER) <= 100
+
+
+@pytest.mark.parametrize("paused", [True, False], ids=["paused", "slow"])
+def test_rollout_that_cannot_go_on_holds_up_no_other(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path, paused: bool
+) -> None:
+    with Fleet(own, 1, url=own_redis.url) as fleet:
+        stuck = listed(phones, tmp_path, "stuck", 5000, kinds=("silent",))
+        launch(own_redis.url, "stuck", stuck, rate=0, max_in_flight=10)
+        eventually(lambda: len(phones.times()) >= 10, "all that may be on the wire is", within=20)
+        if paused:
+            assert own.run("rollout", "pause", "stuck")[0] == 0
+        launch(own_redis.url, "other", listed(phones, tmp_path, "other", 50), rate=0)
+        assert fleet.finished("other", within=15)["counts"] == {"accepted": 50}
+        assert own.show("stuck")["counts"]["planned"] > 4900
