@@ -335,7 +335,13 @@ class Sender:
             return 0
         if self._clock() < self._quiet_until:
             return 0
-        return min(self._slice, self._limit - self._in_flight - len(self._ready))
+        room = min(self._slice, self._limit - self._in_flight - len(self._ready))
+        # A commit costs as much as twenty NOTIFYs: small slices wait for each other, though not for long.
+        return room if room >= self._worthwhile() or self._clock() - self._committed_at >= FLUSH else 0
+
+    def _worthwhile(self) -> int:
+        """Return the intents for which a commit of their own is made at once."""
+        return min(self._slice, max(1, self._limit * 3 // 4))
 
     async def _resolve_names(self, claimed: list[Live]) -> None:
         """Give targets with a host name their address; a slow resolver holds up neither the lease nor the operator."""
@@ -627,7 +633,7 @@ class Sender:
             if self._pump_timer is None:
                 # Once for all answers of this wake-up: sends in bursts cost half of what single ones between answers do.
                 self._pump_timer = asyncio.get_running_loop().call_later(0, self._pump)
-        elif self._journal.pending >= SLICE or self._limit - self._in_flight >= min(SLICE, max(1, self._limit // 2)):
+        elif self._journal.pending >= SLICE or self._limit - self._in_flight >= self._worthwhile():
             self._wake.set()
 
     def _end(

@@ -24,7 +24,7 @@ from tests.bench.product import COMMAND, LIMIT, bench
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 
 
-def cpu_of_a_notify(workers: int, *, count: int = 60_000) -> float:
+def cpu_of_a_notify(workers: int, *, count: int = 200_000) -> float:
     """Return the CPU microseconds that the workers together spend on one NOTIFY of a rollout without a rate."""
     with bench(count) as (redis, phones, _), _running(workers, redis.url) as processes:
         asyncio.run(_until_announced(redis.url, workers))
