@@ -24,6 +24,7 @@ from resyncctl.engine.hook_event import HookEvent, Query, parse_event
 from resyncctl.engine.hook_signature import check_signature
 from resyncctl.engine.launch import check_agreed
 from resyncctl.engine.order import read_order
+from resyncctl.engine.rounds import Rounds
 from resyncctl.errors import (
     AccessError,
     InputError,
@@ -113,8 +114,7 @@ class Hooks:
         self._log = log
         self._now_us = now_us
         self._token = new_owner()
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._rounds = Rounds(store, log, away=LOOK)
         self._working: dict[str, asyncio.Task[None]] = {}
 
     async def add(self, record: HookRecord, actor: Actor) -> None:
@@ -163,29 +163,16 @@ class Hooks:
 
     def wake(self) -> None:
         """Look for what is due at once."""
-        self._wake.set()
+        self._rounds.wake()
 
     def stop(self) -> None:
         """Let `run` come back. What is being launched here is taken again by another process."""
-        self._stopping = True
-        self._wake.set()
+        self._rounds.stop()
 
     async def run(self) -> None:
         """Launch what is due until `stop`; any number of processes may do it. A Redis that is away is waited for."""
-        lost = False
         try:
-            while not self._stopping:
-                try:
-                    wait = await self._begin()
-                    lost = False
-                except StoreError as error:
-                    if not lost:
-                        self._log.warning("redis_lost", error=str(error))
-                    lost, wait = True, LOOK
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(wait):
-                        await self._wake.wait()
-                self._wake.clear()
+            await self._rounds.run(self._begin)
         finally:
             for task in self._working.values():
                 task.cancel()
@@ -216,7 +203,7 @@ class Hooks:
             self._log.warning("hook_interrupted", hook=name, error=str(error))
         finally:
             del self._working[name]
-            self._wake.set()
+            self._rounds.wake()
 
     async def _launch_taken(self, name: str, taken: Taken) -> None:
         record = await self._hooks.find(name)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.app import make_senders, new_owner, spare_the_collector
 from resyncctl.engine.dispatcher import NOT_BEGUN, Dispatcher, Left
+from resyncctl.engine.rounds import Rounds
 from resyncctl.engine.tally import is_over
 from resyncctl.engine.worker import MOST, Worker
 from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreError
@@ -48,7 +49,7 @@ class Runner:
         self._started_us = now_us()
         self._dispatching: dict[RolloutId, asyncio.Task[None]] = {}
         self._dispatchers: dict[RolloutId, Dispatcher] = {}
-        self._wake = asyncio.Event()
+        self._rounds = Rounds(store, log, away=LOOK)
         self._stop = asyncio.Event()
         self._announced_at = float("-inf")
         self._ahead_us = 0
@@ -67,14 +68,14 @@ class Runner:
 
     def wake(self) -> None:
         """Look at the list, and at what is dispatched here, at once."""
-        self._wake.set()
+        self._rounds.wake()
         for dispatcher in self._dispatchers.values():
             dispatcher.wake()
 
     def stop(self) -> None:
         """Hand over what is executed here, and let `run` come back within PATIENCE seconds or little more."""
         self._stop.set()
-        self._wake.set()
+        self._rounds.stop()
 
     async def run(self) -> None:
         """Execute until `stop`. A Redis that is away is waited for. Raises StoreError when it is away at the start."""
@@ -82,22 +83,16 @@ class Runner:
         await self._queue.start()
         spare_the_collector()
         working = asyncio.create_task(self._queue.work(self._worker.handle, concurrency=MOST, stop=self._stop))
+        working.add_done_callback(lambda _: self._rounds.stop())  # nothing is executed without it
         try:
-            while not self._stop.is_set():
-                try:
-                    await self._look()
-                except StoreError as error:
-                    self._log.warning("redis_lost", error=str(error))
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(LOOK):
-                        await self._wake.wait()
-                self._wake.clear()
-                if working.done():
-                    working.result()
+            await self._rounds.run(self._look)
+            if working.done():
+                working.result()
         finally:
             await self._leave(working)
 
-    async def _look(self) -> None:
+    async def _look(self) -> float:
+        """Dispatch what nobody dispatches, and give a sign of life; return the seconds until the next look."""
         for name in await self._service.served():
             if name not in self._dispatching and await self._is_ours(name):
                 task = self._dispatching[name] = asyncio.create_task(self._dispatch(name))
@@ -109,6 +104,7 @@ class Runner:
             host, pid = socket.gethostname(), os.getpid()
             record = WorkerRecord(self.name, host, pid, self.pool, self._started_us, now_us(), self.rollouts)
             await self._service.announce(record)
+        return LOOK
 
     async def _is_ours(self, name: RolloutId) -> bool:
         """Try to get the lease; another process may have it, or the rollout may not be stored yet."""

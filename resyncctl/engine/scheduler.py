@@ -19,6 +19,7 @@ from resyncctl.clock import from_us, now_us
 from resyncctl.duration import format_duration
 from resyncctl.engine.calendar import iso
 from resyncctl.engine.order import read_order
+from resyncctl.engine.rounds import Rounds
 from resyncctl.engine.schedules import fire_id
 from resyncctl.engine.timetable import PUNCTUAL, Known, Timetable, decide, whole_us
 from resyncctl.errors import NotFoundError, StoreError
@@ -88,8 +89,7 @@ class Scheduler:
         self._held_until = float("-inf")
         self._renew_at = float("-inf")
         self._look_at = float("-inf")
-        self._wake = asyncio.Event()
-        self._stopping = False
+        self._rounds = Rounds(store, log, away=LOOK)
 
     @property
     def active(self) -> bool:
@@ -99,29 +99,17 @@ class Scheduler:
     def wake(self) -> None:
         """Look at the schedules at once."""
         self._look_at = float("-inf")
-        self._wake.set()
+        self._rounds.wake()
 
     def stop(self) -> None:
         """Give the lease to another process, and let `run` come back."""
-        self._stopping = True
-        self._wake.set()
+        self._rounds.stop()
 
     async def run(self) -> None:
         """Schedule until `stop`. A Redis that is away is waited for."""
-        lost = False
         try:
-            while not self._stopping:
-                try:
-                    wait = await self._turn()
-                    lost = False
-                except StoreError as error:
-                    self._timetable.forget()  # what was written may or may not be there
-                    if not lost:
-                        self._log.warning("redis_lost", error=str(error))
-                    lost, wait = True, LOOK
-                    with contextlib.suppress(StoreError):
-                        await self._store.revive()
-                await self._sleep(wait)
+            # What was written when Redis went away may or may not be there.
+            await self._rounds.run(self._turn, on_lost=self._timetable.forget)
         finally:
             await self._leave()
 
@@ -150,12 +138,6 @@ class Scheduler:
         for start in range(0, len(due), _PAGE):
             await self._claim(due[start : start + _PAGE], now)
         return 0.0 if due else (soonest - now) / 1_000_000
-
-    async def _sleep(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wake.wait()
-        self._wake.clear()
 
     async def _leave(self) -> None:
         if self._tasks:
@@ -233,7 +215,7 @@ class Scheduler:
             self._put_off(record.name)
         finally:
             del self._tasks[record.name]
-            self._wake.set()
+            self._rounds.wake()
 
     async def _launch_claimed(self, record: ScheduleRecord, log: FilteringBoundLogger) -> None:
         """Launch what was claimed just now."""
