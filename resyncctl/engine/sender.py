@@ -227,7 +227,11 @@ class Sender:
             if self._ended:  # meanwhile; the batch is free when our lease ends
                 return False
             share = self._shares[number] = Share(number, asyncio.get_running_loop().create_future())
-            self._open(share, claim)
+            try:
+                self._open(share, claim)
+            except BaseException:  # whatever it is: the batch is not worked on, and free when we have had nothing to do
+                del self._shares[number]
+                raise
         finally:
             self._claiming -= 1
             self._tell_room()
@@ -236,11 +240,18 @@ class Sender:
     def _open(self, share: Share, claim: Claim) -> None:
         """Make the targets of a batch live, and settle what a crash left open (design 3.4)."""
         known = unpack_batch(claim.outcomes)
-        poisonous = claim.deaths > MOST_DEATHS
         over = claim.state is RolloutState.ABORTED or self._state is RolloutState.ABORTED
+        try:
+            targets = decode_block(claim.block)
+        except StoreError as error:
+            self._condemn(share, known, str(error))
+            return
+        if claim.deaths > MOST_DEATHS and not over:
+            self._condemn(share, known, f"{claim.deaths} workers have died with it")
+            return
         planned = []
         share.left = 1  # not done before all of them have been looked at
-        for place, target in enumerate(decode_block(claim.block)):
+        for place, target in enumerate(targets):
             outcome = known.get(place)
             if outcome is not None and outcome.state in TERMINAL:
                 continue
@@ -252,18 +263,27 @@ class Sender:
                 live.sent_at = self._time.at(self._time.started_us + outcome.sent_us) if outcome.sent_us else 0.0
             if outcome is not None and outcome.state is TargetState.SENDING and (over or self._never_again(live)):
                 # Perhaps it left, perhaps not: a reboot is never sent on suspicion.
-                self._give_up(live, Reason.CRASH)
-            elif over:
-                continue
-            elif poisonous:
-                self._give_up(live, Reason.POISON)
-            elif self._resume(live, outcome):
+                self._tally.ended(TargetState.UNKNOWN, Reason.CRASH, 0)
+                self._note(live, TargetState.UNKNOWN, Reason.CRASH, 0, planned_at=live.planned_at)
+            elif not over and self._resume(live, outcome):
                 planned.append(live)
         self._backlog.add(planned)
         share.left -= 1
         if over or self._leaving or not share.left:
             self._close(share)
         self._wake.set()
+
+    def _condemn(self, share: Share, known: Mapping[int, Outcome], why: str) -> None:
+        """Give a batch up that cannot be worked on; nobody knows what became of those of its targets that have no outcome."""
+        self._log.error("batch_given_up", batch=share.number, reason=why)
+        for place in range(self._record.index.sizes[share.number]):
+            outcome = known.get(place)
+            if outcome is None or outcome.state not in TERMINAL:
+                attempts_made = 0 if outcome is None else outcome.attempts
+                packed = pack_fields(TargetState.UNKNOWN, Reason.POISON, 0, attempts_made, 0, 0, 0)
+                self._tally.ended(TargetState.UNKNOWN, Reason.POISON, 0)
+                self._journal.note(share.number, place, packed)
+        self._close(share)
 
     def _live(self, target: Target, share: Share, place: int) -> Live:
         return Live(
@@ -277,10 +297,6 @@ class Sender:
 
     def _never_again(self, live: Live) -> bool:
         return self._options.action is Action.REBOOT or live.reboots
-
-    def _give_up(self, live: Live, reason: Reason) -> None:
-        self._tally.ended(TargetState.UNKNOWN, reason, 0)
-        self._note(live, TargetState.UNKNOWN, reason, 0, planned_at=live.planned_at)
 
     def _resume(self, live: Live, outcome: Outcome | None) -> bool:
         """Go on where another worker stopped; True when the target is still to be sent to by the plan."""

@@ -100,7 +100,7 @@ REASON_TEXTS = {
     Reason.NO_CREDENTIALS: "challenged, no credentials in the list",
     Reason.CREDENTIALS_REFUSED: "credentials refused",
     Reason.CRASH: "ambiguous after a crash",
-    Reason.POISON: "given up: several workers have died with its batch",
+    Reason.POISON: "given up: its batch cannot be worked on",
     Reason.ABORTED: "rollout aborted",
     Reason.BUSY: "still in a call at the forced delay",
     Reason.EMERGENCY: "emergency call",

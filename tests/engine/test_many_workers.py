@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from redis import Redis
 
+from resyncctl.rollout.model import RolloutId
+from resyncctl.store import keys
 from tests.engine.controller import Controller, eventually, states
 from tests.engine.recorder import Recorder, most_in_a_second
 from tests.engine.service import Fleet, launch, terminate
@@ -185,3 +188,23 @@ def test_rollout_that_cannot_go_on_holds_up_no_other(
         launch(own_redis.url, "other", listed(phones, tmp_path, "other", 50), rate=0)
         assert fleet.finished("other", within=15)["counts"] == {"accepted": 50}
         assert own.show("stuck")["counts"]["planned"] > 4900
+
+
+@pytest.mark.parametrize("harm", ["deadly", "damaged"])
+def test_batch_that_cannot_be_worked_on_is_given_up_and_the_others_are_done(
+    own: Controller, own_redis: RedisServer, phones: Recorder, tmp_path: Path, harm: str
+) -> None:
+    path = listed(phones, tmp_path, "poison", 1200)
+    launch(own_redis.url, "poison", path, rate=0, batch_size=512)
+    name = RolloutId("poison")
+    with Redis.from_url(own_redis.url) as client:
+        if harm == "deadly":  # six workers have died with it
+            client.hset(keys.part(name, "owners"), "1", "a-dead-worker")
+            client.hset(keys.part(name, "deaths"), "1", 5)
+        else:
+            client.hset(keys.plan(name), "1", b"nonsense")
+    with Fleet(own, 1, url=own_redis.url) as fleet:
+        report = fleet.finished("poison", within=20)
+    assert report["counts"] == {"accepted": 1200 - 512, "unknown": 512}
+    assert report["failure_reasons"] == {"given up: its batch cannot be worked on": 512}
+    assert len(phones.times()) == 1200 - 512
