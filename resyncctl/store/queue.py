@@ -84,7 +84,9 @@ async def judge(handle: Handle, ref: BatchRef, log: FilteringBoundLogger) -> Ver
         return Verdict.AGAIN
     except ResyncError as error:
         log.warning("batch_failed", rollout=ref.rollout, batch=ref.batch, pool=ref.pool, error=str(error))
-    except Exception:
+    except (
+        Exception
+    ):  # a fault of ours in one batch must not end the worker: it is logged, counted, and in the end given up
         log.exception("batch_failed", rollout=ref.rollout, batch=ref.batch, pool=ref.pool)
     return Verdict.FAILED
 
