@@ -264,9 +264,8 @@ class Execution:
             record = await self.store.get(self.name)
             if is_over(record.state) and record.finished_us:
                 return Left.ENDED, record
-            if (
-                record.state is RolloutState.PAUSED and not self.leaving.is_set()
-            ):  # whoever executes it wants it to go on
+            if record.state is RolloutState.PAUSED and not self.leaving.is_set():
+                # Whoever executes it wants it to go on.
                 await command(self.store, self.name, Command.RESUME)
                 record = await self.store.get(self.name)
             left = await self._execute(record, owner, busy_file=busy_file, local_address=local_address)
@@ -276,7 +275,7 @@ class Execution:
         return left, await self.store.get(self.name)
 
     async def _execute(self, record: RolloutRecord, owner: str, *, busy_file: str, local_address: str) -> Left:
-        log = make_logger(self.settings.log_level)
+        log = make_logger(self.settings.log_level, log_format=self.settings.log_format)
         senders = make_senders(
             self.store, log, on_progress=self.on_progress, busy_file=busy_file, local_address=local_address
         )

@@ -179,13 +179,13 @@ class RedisStore:
         return [read_fields(name, fields) for name, fields in zip(names, found, strict=True) if fields]
 
     async def blocks(self, rollout: RolloutId, numbers: Sequence[int]) -> list[bytes]:
-        """Return the compressed targets of batches; raise StoreError when one is gone."""
+        """Return the compressed targets of batches; raise NotFoundError when one is gone."""
         if not numbers:
             return []
         with store_errors(self._where):
             found: list[bytes] = await self.client.hmget(keys.plan(rollout), [str(number) for number in numbers])
         if any(block is None for block in found):
-            raise StoreError(
+            raise NotFoundError(
                 f"the targets of rollout {rollout} are gone from {self._where}: they are kept {keys.RETENTION // 86_400} days"
                 " after the end; the report stays (`resyncctl rollout show`)"
             )

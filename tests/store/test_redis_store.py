@@ -17,7 +17,7 @@ from redis import Redis
 from resyncctl.clock import now_us
 from resyncctl.engine.app import store_plan
 from resyncctl.engine.planning import Plan, Planner
-from resyncctl.errors import InputError, LeaseLostError, StateError, StoreError
+from resyncctl.errors import InputError, LeaseLostError, NotFoundError, StateError, StoreError
 from resyncctl.inventory.phone import parse_phone
 from resyncctl.rollout.model import Options, Outcome, Reason, RolloutId, TargetState
 from resyncctl.rollout.states import RolloutState
@@ -366,7 +366,7 @@ async def test_finished_rollout_keeps_its_report_and_loses_its_targets(store: Re
         assert all(keys.RETENTION - 5 < left <= keys.RETENTION for left in lives)
         assert client.ttl(keys.meta(ID)) == -1
         client.delete(keys.plan(ID))
-    with pytest.raises(StoreError, match="they are kept 90 days after the end; the report stays"):
+    with pytest.raises(NotFoundError, match="they are kept 90 days after the end; the report stays"):
         await store.blocks(ID, [0])
     assert (await store.get(ID)).report["counts"] == {"accepted": 1, "planned": 1199}
 
