@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import socket
+from collections import deque
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -11,6 +12,8 @@ LOWEST = 20_000
 """Below Linux's range of ephemeral ports (32768 and up), so that no client socket takes a port that we just chose."""
 HIGHEST = 32_000
 ATTEMPTS = 200
+RECENT: deque[int] = deque(maxlen=4_000)
+"""What was returned last, and may not be open yet: not returned again until this many others were."""
 
 
 def free_port(host: str = "127.0.0.1", *, adjacent: int = 1) -> int:
@@ -22,7 +25,9 @@ def free_port(host: str = "127.0.0.1", *, adjacent: int = 1) -> int:
     chooser = random.SystemRandom()
     for _ in range(ATTEMPTS):
         port = chooser.randrange(LOWEST, HIGHEST)
-        if all(_is_free(host, port + offset) for offset in range(adjacent)):
+        ports = range(port, port + adjacent)
+        if all(each not in RECENT and _is_free(host, each) for each in ports):
+            RECENT.extend(ports)
             return port
     raise OSError(f"no free port on {host} between {LOWEST} and {HIGHEST} in {ATTEMPTS} attempts")
 

@@ -186,7 +186,7 @@ class SippPhone(ServerProcess):
 
     def command(self) -> list[str]:
         """Write the scenario and return the command."""
-        control, media = free_port(self.host), free_port(self.host, adjacent=4)
+        control, media = free_port(), free_port(self.host, adjacent=4)
         original = (SCENARIOS / f"{self._scenario.file}.xml").read_text(encoding="ascii")
         for text, replacement in {**self._scenario.instead, OK: self._scenario.status_line}.items():
             original = original.replace(text, replacement)
