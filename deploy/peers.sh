@@ -3,10 +3,11 @@
 set -eu
 missing=""
 for pair in sipp:sip-tester kamailio:kamailio baresip:baresip-core redis-server:redis-server tshark:tshark cc:gcc \
-    curl:curl openssl:openssl lua5.4:lua5.4 php:php-cli promtool:prometheus systemd-analyze:systemd nginx:nginx-light; do
+    curl:curl openssl:openssl lua5.4:lua5.4 php:php-cli promtool:prometheus systemd-analyze:systemd nginx:nginx-light dnsmasq:dnsmasq-base sngrep:sngrep; do
     command -v "${pair%%:*}" >/dev/null 2>&1 || missing="$missing ${pair#*:}"
 done
 ls /usr/lib/*/kamailio/modules/http_client.so >/dev/null 2>&1 || missing="$missing kamailio-utils-modules"
+ls /usr/lib/*/kamailio/modules/tls.so >/dev/null 2>&1 || missing="$missing kamailio-tls-modules"
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && [ -e /etc/debian_version ]; then
     echo "installing$missing"

@@ -11,6 +11,7 @@ import pytest
 PROGRAMS = {
     "baresip": "Debian package baresip-core",
     "curl": "Debian package curl",
+    "dnsmasq": "Debian package dnsmasq-base",
     "kamailio": "Debian package kamailio",
     "lua5.4": "Debian package lua5.4",
     "nginx": "Debian package nginx-light",
@@ -20,6 +21,7 @@ PROGRAMS = {
     "promtool": "Debian package prometheus",
     "redis-server": "Debian package redis-server",
     "sipp": "Debian package sip-tester",
+    "sngrep": "Debian package sngrep",
     "systemd-analyze": "Debian package systemd",
     "tshark": "Debian package tshark",
 }

@@ -212,6 +212,7 @@ class Source(Given):
     name: str
     file: str
     exists: bool
+    from_domain: Annotated[str, Field(description="Host of the From URI; empty: the address that is sent from.")]
 
 
 class Sources(Given):

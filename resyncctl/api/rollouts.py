@@ -54,8 +54,8 @@ def target_states(names: list[str] | tuple[str, ...], *, field: str) -> frozense
 async def launch_rollout(body: Launch, services: Use, caller: Who, once: OnceOnly) -> Response:
     """Launch a rollout of a plan.
 
-    The service begins to execute it at once. 404: there is no such plan (any more). 409: the phones have changed since it
-    was made, the id names another rollout, or there is a freeze.
+    The service begins to execute it at once. 404: there is no such plan (any more). 409: the phones, or what the
+    configuration says of their source, have changed since it was made, the id names another rollout, or there is a freeze.
     """
 
     async def make(unique: str) -> tuple[Mapping[str, object], str]:

@@ -81,11 +81,8 @@ def _value(settings: Settings, key: str) -> object:
     """Return the value of a dotted key as it may be shown."""
     from resyncctl.config import shown
 
-    first, _, inner = key.partition(".")
-    if inner:
-        return str(settings.sources[inner.removesuffix(".file")])
-    value = shown(settings, first)
-    return {} if first == "sources" else str(value) if isinstance(value, Path) else value
+    value = shown(settings, key)
+    return {} if key == "sources" else str(value) if isinstance(value, Path) else value
 
 
 def _origin(origin: Origin) -> dict[str, object]:

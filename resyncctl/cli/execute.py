@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from resyncctl.cli import audit
@@ -16,16 +18,14 @@ from resyncctl.engine.app import (
     command,
     open_store,
     owner_is_alive,
-    parse_local,
     store_plan,
 )
 from resyncctl.engine.dispatcher import Left
+from resyncctl.engine.outbound import Outbound
 from resyncctl.engine.retry import prepare_retry
 from resyncctl.engine.tally import report_of
 from resyncctl.rollout.states import Command, RolloutState
-from resyncctl.sip.transaction import Timers
-from resyncctl.transport.endpoint import Endpoint
-from resyncctl.transport.udp import UdpNetwork
+from resyncctl.transport.trace import open_trace
 
 if TYPE_CHECKING:
     from resyncctl.config import Settings
@@ -33,31 +33,54 @@ if TYPE_CHECKING:
     from resyncctl.engine.planning import Plan
     from resyncctl.rollout.model import RolloutId, TargetState
     from resyncctl.store.redis_store import RedisStore
+    from resyncctl.transport.trace import Tracer
 
 
-async def run_here(
-    common: Common, settings: Settings, plan: Plan, name: RolloutId, surroundings: Mapping[str, str]
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Around:
+    """What the command line says beside the plan; a rollout keeps it, except for the trace."""
+
+    outbound: Outbound = field(default_factory=Outbound)
+    busy_file: str = ""
+    trace: tuple[str, ...] = ()
+
+    def kept(self) -> dict[str, str]:
+        """Return what a rollout keeps."""
+        return self.outbound.said() | ({"busy_file": self.busy_file} if self.busy_file else {})
+
+    def way(self, settings: Settings, kept: Mapping[str, str]) -> Outbound:
+        """Return how requests leave: as the command line says, else as the rollout has kept, else as is configured."""
+        return self.outbound.over(Outbound.kept(kept)).over(Outbound.configured(settings))
+
+    @contextlib.contextmanager
+    def tracing(self, settings: Settings) -> Iterator[Tracer | None]:
+        """Keep the trace open; raises InputError, TransportError."""
+        tracer = open_trace(self.trace or settings.trace, tell=say)
+        try:
+            yield tracer
+        finally:
+            if tracer is not None:
+                tracer.close()
+
+
+async def run_here(common: Common, settings: Settings, plan: Plan, name: RolloutId, around: Around) -> int:
     """Make a rollout of a plan, or go on with the one that has the name, and execute it; return the exit status."""
-    async with open_store(settings) as store:
-        if await store.find(name) is None:
-            check_socket(surroundings["local_address"])
-        record = await store_plan(store, name, plan, surroundings=surroundings)
-        plan.blocks.clear()
-        await audit.record(store, "rollout.run", name, plan_hash=record.plan_hash, targets=str(record.targets))
-        if record.state is RolloutState.PAUSED:
-            await command(store, name, Command.RESUME)
-        return await execute(common, settings, store, name)
+    way = around.way(settings, {})
+    way.agents()
+    with around.tracing(settings) as tracer:
+        async with open_store(settings) as store:
+            if await store.find(name) is None:
+                way.check(tracer)
+            record = await store_plan(store, name, plan, surroundings=around.kept())
+            plan.blocks.clear()
+            await audit.record(store, "rollout.run", name, plan_hash=record.plan_hash, targets=str(record.targets))
+            if record.state is RolloutState.PAUSED:
+                await command(store, name, Command.RESUME)
+            return await execute(common, settings, store, name, around, tracer)
 
 
 async def execute(
-    common: Common,
-    settings: Settings,
-    store: RedisStore,
-    name: RolloutId,
-    *,
-    busy_file: str = "",
-    local_address: str = "",
+    common: Common, settings: Settings, store: RedisStore, name: RolloutId, around: Around, tracer: Tracer | None
 ) -> int:
     """Execute a rollout here with a progress display; return the exit status."""
     progress = Progress(console(), report_of(await store.get(name)))
@@ -68,27 +91,28 @@ async def execute(
     execution = Execution(store, settings, name, on_progress=update)
     try:
         with Interrupts(execution.leave, progress.tell), progress:
-            left, record = await execution.run(busy_file=busy_file, local_address=local_address)
+            left, record = await execution.run(busy_file=around.busy_file, outbound=around.outbound, tracer=tracer)
     except asyncio.CancelledError:
         say(f"left at once; `resyncctl rollout resume {name}` continues it")
         return INTERRUPTED
     return ended(common, report_of(record), paused=left is Left.PAUSED)
 
 
-async def resume_here(common: Common, rollout: str, *, busy_file: str, local_address: str) -> Report | int:
+async def resume_here(common: Common, rollout: str, around: Around) -> Report | int:
     """Let a rollout go on: in the process that executes it (then its report is returned), else here (the exit status)."""
     settings, name = common.settings(), check_id(rollout)
     async with open_store(settings) as store:
         record = await store.get(name)
         alive = await owner_is_alive(store, name)
-        if not alive:
-            check_socket(local_address or record.surroundings.get("local_address", ""))
-        if record.state is RolloutState.PAUSED:
-            await command(store, name, Command.RESUME)
-        await audit.record(store, "rollout.resume", name, plan_hash=record.plan_hash)
-        if alive:
-            return report_of(await store.get(name))
-        return await execute(common, settings, store, name, busy_file=busy_file, local_address=local_address)
+        with contextlib.nullcontext() if alive else around.tracing(settings) as tracer:
+            if not alive:
+                around.way(settings, record.surroundings).check(tracer)
+            if record.state is RolloutState.PAUSED:
+                await command(store, name, Command.RESUME)
+            await audit.record(store, "rollout.resume", name, plan_hash=record.plan_hash)
+            if alive:
+                return report_of(await store.get(name))
+            return await execute(common, settings, store, name, around, tracer)
 
 
 async def settle_here(settings: Settings, rollout: str) -> Report:
@@ -106,20 +130,10 @@ async def retry_here(common: Common, parent: str, states: frozenset[TargetState]
     async with open_store(settings) as store:
         prepared = await prepare_retry(store, await store.get(check_id(parent)), states, now=now, name=child)
         record, plan = prepared.parent, prepared.plan
-        check_socket(record.surroundings.get("local_address", ""))
-        await store_plan(store, prepared.name, plan, parent=record.id, surroundings=record.surroundings)
-        told = {"rollout": child, "plan_hash": plan.hash, "targets": str(plan.targets)}
-        await audit.record(store, "rollout.retry", record.id, **told)
-        return await execute(common, settings, store, prepared.name)
-
-
-def check_socket(text: str) -> None:
-    """Raise TransportError when `--local-address` cannot be sent from, before a rollout is stored or resumed."""
-    local = parse_local(text)
-    if not local[0]:
-        return
-    endpoint = Endpoint(UdpNetwork(), local=local, timers=Timers(), on_result=lambda _: None)
-    try:
-        endpoint.link_for(local)
-    finally:
-        endpoint.close()
+        around = Around()
+        with around.tracing(settings) as tracer:
+            around.way(settings, record.surroundings).check(tracer)
+            await store_plan(store, prepared.name, plan, parent=record.id, surroundings=record.surroundings)
+            told = {"rollout": child, "plan_hash": plan.hash, "targets": str(plan.targets)}
+            await audit.record(store, "rollout.retry", record.id, **told)
+            return await execute(common, settings, store, prepared.name, around, tracer)

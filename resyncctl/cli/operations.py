@@ -64,8 +64,15 @@ def list_sources(context: typer.Context) -> None:
     if common.as_json:
         emit(found)
         return
-    rows = [[one["name"], one["file"], "" if one["exists"] else "there is no such file"] for one in found]
-    _show(("source", "file", "remark"), rows, "no sources; [sources.NAME] with file = … in the configuration makes one")
+    rows = [
+        [one["name"], one["file"], one.get("from_domain", ""), "" if one["exists"] else "there is no such file"]
+        for one in found
+    ]
+    _show(
+        ("source", "file", "From domain", "remark"),
+        rows,
+        "no sources; [sources.NAME] with file = … in the configuration makes one",
+    )
 
 
 @workers.command("list")

@@ -15,16 +15,18 @@ import typer
 
 from resyncctl.cli.state import duration
 from resyncctl.errors import InputError
-from resyncctl.rollout.model import Action, OnBusy, Options
+from resyncctl.rollout.model import Action, Engine, OnBusy, Options
 
 if TYPE_CHECKING:
     from resyncctl.cli.state import Common
+    from resyncctl.engine.outbound import Outbound
 
 _D: Final = Options()
 _PACING: Final = "Pacing"
 _SELECTION: Final = "Phones"
 _SIP: Final = "SIP"
 _BUSY: Final = "Phones in a call"
+_MACHINE: Final = "This machine"
 
 
 def _seconds(text: str, default: float, panel: str) -> object:
@@ -75,6 +77,27 @@ EventOption = Annotated[
 LocalAddress = Annotated[str, typer.Option(metavar="IP[:PORT]", help="Send from here.", rich_help_panel=_SIP)]
 OutboundProxy = Annotated[str, typer.Option(metavar="URI", help="Send through this proxy.", rich_help_panel=_SIP)]
 From = Annotated[str, typer.Option("--from", metavar="URI", help="From URI of the NOTIFYs.", rich_help_panel=_SIP)]
+Identity = Annotated[str, typer.Option(metavar="URI", help="P-Asserted-Identity of the NOTIFYs.", rich_help_panel=_SIP)]
+EngineOption = Annotated[
+    Engine | None, typer.Option(help="SIP stack that sends. \\[default: asyncio]", rich_help_panel=_SIP)
+]
+Nameserver = Annotated[
+    str, typer.Option(metavar="IP[:PORT]", help="Look host names up there.", rich_help_panel=_MACHINE)
+]
+Trace = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="FILE.pcap|hep:HOST",
+        help="Write what is sent and received to a capture, or to a Homer collector; repeatable.",
+        rich_help_panel=_MACHINE,
+    ),
+]
+TlsCa = Annotated[Path | None, typer.Option(help="PEM file: whose certificates to accept.", rich_help_panel=_MACHINE)]
+TlsCert = Annotated[
+    Path | None, typer.Option(help="PEM file: our certificate, with its chain.", rich_help_panel=_MACHINE)
+]
+TlsKey = Annotated[Path | None, typer.Option(help="PEM file: the key of it.", rich_help_panel=_MACHINE)]
+TlsNoVerify = Annotated[bool, typer.Option("--tls-no-verify", help="Accept any certificate.", rich_help_panel=_MACHINE)]
 TimerT1 = Annotated[float, _seconds("First retransmission.", _D.timer_t1, _SIP)]
 Timeout = Annotated[float, _seconds("Timer F: give up waiting.", _D.timeout, _SIP)]
 IdOption = Annotated[str, typer.Option("--id", metavar="ID", help="Name of the rollout; the same plan resumes it.")]
@@ -112,6 +135,8 @@ class RunWords:
     local_address: LocalAddress = ""
     outbound_proxy: OutboundProxy = ""
     from_uri: From = ""
+    identity: Identity = ""
+    engine: EngineOption = None
     timer_t1: TimerT1 = _D.timer_t1
     timeout: Timeout = _D.timeout
     seed: Seed = None
@@ -123,7 +148,7 @@ class RunWords:
         values = dict(options)
         if "busy_file" in values:
             values["busy_file"] = Path(str(values["busy_file"]))
-        for name, kind in (("action", Action), ("on_busy", OnBusy)):
+        for name, kind in (("action", Action), ("on_busy", OnBusy), ("engine", Engine)):
             if name in values:
                 values[name] = kind(str(values[name]))
         return cls(**values)  # type: ignore[arg-type]
@@ -135,30 +160,68 @@ class RunWords:
         return Options.asked(self, action=self.action, now=self.now, attempts=self.attempts, on_busy=self.on_busy)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HereWords:
+    """How requests leave this machine: for a rollout that is executed here. The service has its own configuration."""
+
+    nameserver: Nameserver = ""
+    trace: Trace = None
+    tls_ca: TlsCa = None
+    tls_cert: TlsCert = None
+    tls_key: TlsKey = None
+    tls_no_verify: TlsNoVerify = False
+
+    def refuse(self, why: str) -> None:
+        """Raise InputError when one of them is given."""
+        given = [f"--{one.name.replace('_', '-')}" for one in dataclasses.fields(self) if getattr(self, one.name)]
+        if given:
+            verb = "is" if len(given) == 1 else "are"
+            raise InputError(
+                f"{', '.join(given)} {verb} for a rollout that is executed here, not {why}: what sends there has its own"
+                " configuration (nameserver, trace, sip_tls_*)"
+            )
+
+    def outbound(self, *, local_address: str = "", engine: Engine | None = None) -> Outbound:
+        """Return them as the engine takes them."""
+        from resyncctl.engine.outbound import Outbound
+
+        files = {name: str(path.absolute()) for name in _TLS_FILES if (path := getattr(self, name)) is not None}
+        verify = "no" if self.tls_no_verify else ""
+        return Outbound(
+            local_address=local_address, engine=engine or "", nameserver=self.nameserver, tls_verify=verify, **files
+        )
+
+
+_TLS_FILES: Final = ("tls_ca", "tls_cert", "tls_key")
+
+
 def with_run_options(command: Callable[..., None]) -> Callable[..., None]:
-    """Give a command the run options. It has the parameters `context: typer.Context` and `options: dict[str, object]`.
+    """Give a command the run options, if it has a parameter `options: dict[str, object]` beside `context: typer.Context`.
 
     `options` holds those that the user gave, by the names of `engine/order.RunOptions`, as JSON has them; files are
     absolute. It also holds `where`, a list of conditions, if there are any: in an order that stands beside the options.
+    With a parameter `here: HereWords` it has those options too.
     """
-    offered = [
-        inspect.Parameter(
-            item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=_hints()[item.name]
-        )
-        for item in dataclasses.fields(RunWords)
-    ]
-    names = frozenset(parameter.name for parameter in offered)
+    offered = _parameters(RunWords)
+    about_here = _parameters(HereWords)
+    asked = inspect.signature(command, eval_str=True).parameters
+    names = frozenset(one.name for one in offered if "options" in asked)
+    here_names = frozenset(one.name for one in about_here if "here" in asked)
     parameters: list[inspect.Parameter] = []
-    for parameter in inspect.signature(command, eval_str=True).parameters.values():
+    for parameter in asked.values():
         own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY)]
-        parameters += offered if parameter.name == "options" else own
+        parameters += {"options": offered, "here": about_here}.get(parameter.name, own)
 
     @functools.wraps(command)
     def with_options(**values: object) -> None:
         context = cast("typer.Context", values["context"])
         given = {name: _plain(values[name]) for name in values if name in names and _is_given(context, name)}
-        own = {name: value for name, value in values.items() if name not in names}
-        command(**own, options=given)
+        own = {name: value for name, value in values.items() if name not in names | here_names}
+        if here_names:
+            own["here"] = HereWords(**{name: values[name] for name in here_names})  # type: ignore[arg-type]
+        if names:
+            own["options"] = given
+        command(**own)
 
     with_options.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     with_options.__annotations__ = {one.name: one.annotation for one in parameters}
@@ -189,8 +252,12 @@ def order_words(
 
 
 @functools.cache
-def _hints() -> Mapping[str, object]:
-    return get_type_hints(RunWords, include_extras=True)
+def _parameters(words: type[RunWords | HereWords]) -> list[inspect.Parameter]:
+    hints = get_type_hints(words, include_extras=True)
+    return [
+        inspect.Parameter(item.name, inspect.Parameter.KEYWORD_ONLY, default=item.default, annotation=hints[item.name])
+        for item in dataclasses.fields(words)
+    ]
 
 
 def _is_given(context: typer.Context, name: str) -> bool:

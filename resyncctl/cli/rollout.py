@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from resyncctl.cli.options import BusyFileOption, LocalAddress, Now, Yes
+from resyncctl.cli.options import BusyFileOption, EngineOption, HereWords, LocalAddress, Now, Yes, with_run_options
 from resyncctl.cli.rows import Format, Printer
 from resyncctl.cli.run import Detach, confirm
 from resyncctl.cli.state import Common, console, emit, say
@@ -139,19 +139,27 @@ def abort(context: typer.Context, rollout: Id = "") -> None:
 
 
 @app.command()
+@with_run_options
 def resume(
     context: typer.Context,
     rollout: Id = "",
+    *,
     busy_file: BusyFileOption = None,
     local_address: LocalAddress = "",
+    engine: EngineOption = None,
+    here: HereWords,
 ) -> None:
     """Go on with a paused rollout, or with one whose process died: its process continues, or this one takes over."""
     common: Common = context.obj
-    from resyncctl.engine.app import parse_local
+    from resyncctl.engine.outbound import parse_local
 
     parse_local(local_address)
-    if common.server and (busy_file or local_address):
-        raise InputError("--busy-file and --local-address are for a rollout that is executed here, not with --server")
+    if common.server:
+        if busy_file or local_address or engine:
+            raise InputError(
+                "--busy-file, --local-address and --engine are for a rollout that is executed here, not with --server"
+            )
+        here.refuse("with --server")
     busy = str(busy_file.absolute()) if busy_file else ""
 
     async def main(backend: Backend) -> int:
@@ -162,9 +170,11 @@ def resume(
         if common.server:
             report = await backend.steer(name, Command.RESUME)
         else:
-            from resyncctl.cli.execute import resume_here
+            from resyncctl.cli.execute import Around, resume_here
 
-            outcome = await resume_here(common, name, busy_file=busy, local_address=local_address)
+            outbound = here.outbound(local_address=local_address, engine=engine)
+            around = Around(outbound=outbound, busy_file=busy, trace=tuple(here.trace or ()))
+            outcome = await resume_here(common, name, around)
             if isinstance(outcome, int):
                 return outcome
             report = outcome

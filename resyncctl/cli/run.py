@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from resyncctl.cli.options import IdOption, Phones, RunWords, with_run_options
+from resyncctl.cli.options import HereWords, IdOption, Phones, RunWords, with_run_options
 from resyncctl.cli.state import INTERRUPTED, Common, console, emit, run_async, say
 from resyncctl.errors import InputError, NotFoundError
 
@@ -40,12 +40,15 @@ def run(
     phones: Phones,
     *,
     options: Mapping[str, object],
+    here: HereWords,
     rollout: IdOption = "",
     detach: Detach = False,
 ) -> None:
     """See RUN_HELP."""
     common: Common = context.obj
-    wanted = _Wanted.read(phones, options, rollout)
+    if common.server or detach:
+        here.refuse("by the service")
+    wanted = _Wanted.read(phones, options, rollout, here)
     planned = _plan(common, wanted, detach=detach)
     if not (rollout and common.ask(lambda backend: _exists(backend, rollout))):
         confirm(planned.report, yes=wanted.words.yes)  # one that is continued was confirmed when it began
@@ -53,12 +56,19 @@ def run(
 
 
 @with_run_options
-def plan(context: typer.Context, phones: Phones, *, options: Mapping[str, object], rollout: IdOption = "") -> None:
+def plan(
+    context: typer.Context,
+    phones: Phones,
+    *,
+    options: Mapping[str, object],
+    here: HereWords,
+    rollout: IdOption = "",
+) -> None:
     """See PLAN_HELP."""
     common: Common = context.obj
     from resyncctl.cli.render import show_plan
 
-    planned = _plan(common, _Wanted.read(phones, options, rollout), detach=False)
+    planned = _plan(common, _Wanted.read(phones, options, rollout, here), detach=False)
     if common.as_json:
         emit(planned.report)
     else:
@@ -72,17 +82,20 @@ class _Wanted:
     phones: Path
     options: Mapping[str, object]
     words: RunWords
+    here: HereWords
     name: str
 
     @classmethod
-    def read(cls, phones: Path, options: Mapping[str, object], name: str) -> _Wanted:
+    def read(cls, phones: Path, options: Mapping[str, object], name: str, here: HereWords) -> _Wanted:
         """Check what does not depend on the phones; raises InputError."""
-        from resyncctl.engine.app import check_id, parse_local
+        from resyncctl.engine.app import check_id
 
         words = RunWords.of(options)
         words.options()
-        parse_local(words.local_address)
-        return cls(phones, options, words, check_id(name) if name else "")
+        outbound = here.outbound(local_address=words.local_address, engine=words.engine)
+        outbound.resolver()
+        outbound.agents()
+        return cls(phones, options, words, here, check_id(name) if name else "")
 
     def order(self) -> dict[str, object]:
         """Return where and options of an order. Whoever is asked at the terminal has agreed by the time it is launched."""
@@ -139,12 +152,13 @@ def _execute(common: Common, wanted: _Wanted, planned: Planned, *, detach: bool)
         from resyncctl.cli.follow import hand_over
 
         return common.ask(lambda backend: hand_over(common, backend, planned, name=name, detach=detach))
-    from resyncctl.cli.execute import run_here
+    from resyncctl.cli.execute import Around, run_here
 
     made: Plan = planned.plan
     words = wanted.words
-    surroundings = {"local_address": words.local_address, "busy_file": str(words.busy_file or "")}
-    return run_async(lambda: run_here(common, common.settings(), made, name, surroundings))
+    outbound = wanted.here.outbound(local_address=words.local_address, engine=words.engine)
+    around = Around(outbound=outbound, busy_file=str(words.busy_file or ""), trace=tuple(wanted.here.trace or ()))
+    return run_async(lambda: run_here(common, common.settings(), made, name, around))
 
 
 async def _exists(backend: Backend, name: str) -> bool:

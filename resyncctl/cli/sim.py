@@ -152,17 +152,17 @@ async def _simulate(
 ) -> Fleet:
     import asyncio
 
-    from resyncctl.engine.app import parse_local
+    from resyncctl.engine.outbound import parse_local
     from resyncctl.sim.fleet import Fleet
     from resyncctl.sim.roster import write_csv
-    from resyncctl.transport.udp import UdpNetwork
+    from resyncctl.transport.ip import IpNetwork
     from resyncctl.vendors import Catalogue
 
     where = await _registrar(registrar, register=register) if registrar else None
     with _named("--listen"):
         address = parse_local(listen)
     fleet = Fleet(
-        UdpNetwork(),
+        IpNetwork(),
         roster,
         behaviour,
         catalogue=Catalogue.load(),
@@ -198,6 +198,7 @@ def _counted(count: int, kind: str = "") -> str:
 async def _registrar(text: str, *, register: bool) -> Registrar:
     from resyncctl.errors import SipError
     from resyncctl.sim.port import Registrar
+    from resyncctl.sip.hop import NextHop, Transport
     from resyncctl.sip.uri import Uri
     from resyncctl.transport.resolver import Resolver
 
@@ -205,10 +206,10 @@ async def _registrar(text: str, *, register: bool) -> Registrar:
         uri = Uri.parse(text)
     except SipError as error:
         raise InputError(f"--registrar: {error}; write for example sip:10.0.0.1:5060") from error
-    address = await Resolver().resolve(uri.address, uri.port or 5060)
-    if address is None:
+    hops = await Resolver().resolve(NextHop(uri.address, uri.port, Transport.UDP))
+    if not hops:
         raise InputError(f"--registrar: {uri.address} has no address")
-    return Registrar(uri, address, at_start=register)
+    return Registrar(uri, hops[0].address, at_start=register)
 
 
 @contextlib.contextmanager

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from resyncctl.config.loading import load
 from resyncctl.config.reload import RELOADABLE, Changes, LiveSettings, Reloader
-from resyncctl.config.settings import LogFormat, Settings, default_data_dir, parse_listen, shown
+from resyncctl.config.settings import LogFormat, Settings, Source, default_data_dir, parse_listen, shown
 
 __all__ = [
     "RELOADABLE",
@@ -16,6 +16,7 @@ __all__ = [
     "LogFormat",
     "Reloader",
     "Settings",
+    "Source",
     "default_data_dir",
     "load",
     "parse_listen",

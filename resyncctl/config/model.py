@@ -19,9 +19,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from resyncctl.config.addresses import checked_collector, checked_domain, checked_nameserver, is_capture_file
 from resyncctl.config.settings import PREFIX, LogFormat, Settings, expanded, parse_listen
 from resyncctl.errors import InputError
 from resyncctl.logs import LEVELS
+from resyncctl.rollout.model import Engine
 
 Layer = Mapping[str, object]
 """What one place says: the command line, the environment or the file."""
@@ -74,6 +76,12 @@ def _pool(value: str) -> str:
     return value
 
 
+def _place(value: str) -> str:
+    if value == "":
+        raise ValueError("names no file")
+    return str(_location(value)) if is_capture_file(value) else checked_collector(value)
+
+
 def _level(value: str) -> str:
     if value not in LEVELS:
         raise ValueError(f"is none of {', '.join(LEVELS)}")
@@ -93,6 +101,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     file: Annotated[Path, BeforeValidator(_named)]
+    from_domain: Annotated[str, AfterValidator(checked_domain)] = ""
 
 
 class Model(BaseSettings):
@@ -114,6 +123,13 @@ class Model(BaseSettings):
     requests_per_second: Rate = _D.requests_per_second
     max_streams: Streams = _D.max_streams
     max_body: Bytes = _D.max_body
+    engine: Engine = _D.engine
+    nameserver: Annotated[str, AfterValidator(checked_nameserver)] = _D.nameserver
+    trace: tuple[Annotated[str, AfterValidator(_place)], ...] = _D.trace
+    sip_tls_ca: Location = None
+    sip_tls_cert: Location = None
+    sip_tls_key: Location = None
+    sip_tls_verify: bool = _D.sip_tls_verify
     sources: dict[Annotated[str, StringConstraints(pattern=f"^{_NAME}$")], Source] = {}
 
     @classmethod

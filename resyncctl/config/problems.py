@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
 
-from resyncctl.config.settings import PREFIX, Settings
+from resyncctl.config.settings import PREFIX, Settings, Source
 from resyncctl.config.toml_keys import Key
 from resyncctl.logs import redact_text
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 KEYS: Final = tuple(one.name for one in fields(Settings))
 """Of the file, without what stands in its tables."""
-_OF_A_SOURCE: Final = ("file",)
+_OF_A_SOURCE: Final = tuple(one.name for one in fields(Source))
 _CLOSE: Final = 0.75
 """Likeness (difflib's) from which a key is taken for a misspelt one."""
 _LONGEST: Final = 60
@@ -25,6 +25,7 @@ _LONGEST: Final = 60
 _NAME: Final = "is not a name; use up to 64 letters, digits, '.', '_' and '-', a letter or a digit first"
 _NUMBER: Final = "is not a number"
 _WHOLE: Final = "is not a whole number"
+_TRUTH: Final = "is neither true nor false"
 _TABLE: Final = 'is not a table; write [sources.NAME] and below it file = "PHONES.csv"'
 _ABOUT_THE_VALUE: Final = {
     "string_pattern_mismatch": _NAME,
@@ -37,11 +38,14 @@ _ABOUT_THE_VALUE: Final = {
     "greater_than": "is not more than {gt}",
     "greater_than_equal": "is less than {ge}",
     "less_than_equal": "is more than {le}",
+    "bool_type": _TRUTH,
+    "bool_parsing": _TRUTH,
 }
 _ABOUT_THE_KEY: Final = {
     "missing": 'is missing; write file = "PHONES.csv"',
     "string_type": "is not text in quotes",
     "path_type": "is not text in quotes",
+    "tuple_type": 'is not a list; write ["FIRST", "SECOND"]',
     "dict_type": _TABLE,
     "model_type": _TABLE,
 }
@@ -120,7 +124,7 @@ def misfit(error: ErrorDetails, key: Key, origin: Origin) -> Problem:
     if kind in _ABOUT_THE_KEY:
         return Problem(origin, dotted, f"{name} {_ABOUT_THE_KEY[kind]}")
     context = error.get("ctx", {})
-    if kind == "literal_error":
+    if kind in {"literal_error", "enum"}:
         text = f"is none of {str(context['expected']).replace(' or ', ', ')}".replace("'", "")
     elif kind in _ABOUT_THE_VALUE:
         text = _ABOUT_THE_VALUE[kind].format(**context)

@@ -13,17 +13,24 @@ from typing import TYPE_CHECKING, Final
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+from resyncctl.config.addresses import is_capture_file
 from resyncctl.config.model import Layer, Model, environment
 from resyncctl.config.problems import DEFAULT, KEYS, Origin, Place, Problem, complaint, misfit, misspelt_variables
-from resyncctl.config.settings import FILE_VARIABLE, PREFIX, Settings, default_data_dir
+from resyncctl.config.settings import FILE_VARIABLE, PREFIX, Settings, Source, default_data_dir
 from resyncctl.config.toml_keys import Key, key_lines, line_of
 from resyncctl.errors import InputError
 
 if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
-_PATHS: Final = ("data_dir", "tls_cert", "tls_key")
-_PAIR: Final = ("tls_cert", "tls_key")
+_OPTIONAL: Final = ("tls_cert", "tls_key", "sip_tls_ca", "sip_tls_cert", "sip_tls_key")
+"""Paths that may be None."""
+_TOGETHER: Final = (
+    ("tls_cert", "tls_key", "give both or neither"),
+    ("tls_key", "tls_cert", "give both or neither"),
+    ("sip_tls_key", "sip_tls_cert", "give both, or a certificate whose file has the key too"),
+)
+_LIST: Final = 'is no list; write it in JSON, ["FIRST", "SECOND"]'
 _AT_LINE: Final = re.compile(r"at line ([0-9]+)")
 
 
@@ -127,8 +134,13 @@ def _read(file: Path, namer: str, problems: list[Problem]) -> _Said:
         problems.append(Problem(Origin(Place.FILE, name, int(found[1]) if found else None), "", advice))
         return _Said(Place.FILE, {}, name)
     folder = file.expanduser().absolute().parent
-    for key in _PATHS:
+    for key in ("data_dir", *_OPTIONAL):
         _put_under(folder, values, key)
+    places = values.get("trace")
+    if isinstance(places, list):
+        values["trace"] = [
+            _under(folder, one) if isinstance(one, str) and is_capture_file(one) else one for one in places
+        ]
     sources = values.get("sources")
     for source in sources.values() if isinstance(sources, dict) else ():
         if isinstance(source, dict):
@@ -138,8 +150,12 @@ def _read(file: Path, namer: str, problems: list[Problem]) -> _Said:
 
 def _put_under(folder: Path, table: dict[str, object], key: str) -> None:
     value = table.get(key)
-    if isinstance(value, str) and value and not value.startswith("~"):
-        table[key] = str(folder / value)
+    if isinstance(value, str) and value:
+        table[key] = _under(folder, value)
+
+
+def _under(folder: Path, path: str) -> str:
+    return path if path.startswith("~") else str(folder / path)
 
 
 def _environment(environ: Mapping[str, str], written: Layer, problems: list[Problem]) -> dict[str, object]:
@@ -148,16 +164,25 @@ def _environment(environ: Mapping[str, str], written: Layer, problems: list[Prob
     try:
         values = environment(environ)
     except SettingsError:
-        name = f"{PREFIX}SOURCES"
-        problems.append(
-            Problem(Origin(Place.ENVIRONMENT, name), "sources", f"{name} is no table; set {name}__NAME__FILE instead")
-        )
-        return environment({key: value for key, value in environ.items() if key != name})
+        found = {name: _unfit(name, value) for name, value in environ.items()}
+        problems += [one for one in found.values() if one]
+        return environment({name: value for name, value in environ.items() if not found[name]})
     known, sources = written.get("sources"), values.get("sources")
     if isinstance(known, dict) and isinstance(sources, dict):
         spelt = {str(name).lower(): name for name in known}
         values["sources"] = {spelt.get(name, name): source for name, source in sources.items()}
     return values
+
+
+def _unfit(name: str, value: str) -> Problem | None:
+    """Say what is wrong with a variable whose value is not the JSON that it has to be."""
+    try:
+        environment({name: value})
+    except SettingsError:
+        key = name.removeprefix(PREFIX).lower()
+        text = f"is no table; set {name}__NAME__FILE instead" if key == "sources" else _LIST
+        return Problem(Origin(Place.ENVIRONMENT, name), key, f"{name} {text}")
+    return None
 
 
 def _errors(layers: Sequence[Layer]) -> list[tuple[ErrorDetails, Key]]:
@@ -181,27 +206,31 @@ def _origin(said: Sequence[_Said], key: Key) -> Origin:
 
 
 def _halves(said: Sequence[_Said]) -> Iterator[Problem]:
-    """Find a certificate without a key, and a key without a certificate."""
-    given = [key for key in _PAIR if next((one.values[key] for one in said if key in one.values), "")]
-    if len(given) == 1:
-        (other,) = set(_PAIR) - set(given)
-        origin = _origin(said, (given[0],))
-        name = given[0] if origin.place is Place.FILE else origin.name
-        yield Problem(origin, given[0], f"{name} is given without {other}; give both or neither")
+    """Find a certificate without a key, and a key without a certificate. To phones, both may be in one file."""
+    given = {key for key in _OPTIONAL if next((one.values[key] for one in said if key in one.values), "")}
+    for key, other, advice in _TOGETHER:
+        if key in given and other not in given:
+            origin = _origin(said, (key,))
+            name = key if origin.place is Place.FILE else origin.name
+            yield Problem(origin, key, f"{name} is given without {other}; {advice}")
 
 
 def _settings(model: Model, environ: Mapping[str, str]) -> Settings:
     values = {key: getattr(model, key) for key in KEYS if key != "sources"}
-    for key in _PAIR:
+    for key in _OPTIONAL:
         values[key] = values[key].absolute() if values[key] else None
+    values["trace"] = tuple(str(Path(one).absolute()) if is_capture_file(one) else one for one in model.trace)
     values["data_dir"] = (model.data_dir or default_data_dir(environ)).absolute()
-    sources = {name: source.file.absolute() for name, source in sorted(model.sources.items())}
+    sources = {name: Source(one.file.absolute(), one.from_domain) for name, one in sorted(model.sources.items())}
     return Settings(**values, sources=MappingProxyType(sources))
 
 
 def _keys(settings: Settings) -> Iterator[Key]:
     for key in KEYS:
         if key == "sources" and settings.sources:
-            yield from ((key, name, "file") for name in settings.sources)
+            for name, source in settings.sources.items():
+                yield (key, name, "file")
+                if source.from_domain:
+                    yield (key, name, "from_domain")
         else:
             yield (key,)

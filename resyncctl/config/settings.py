@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from resyncctl.errors import InputError
 from resyncctl.logs import redact_url
+from resyncctl.rollout.model import Engine
 
 LogFormat = Literal["auto", "json", "text"]
 PREFIX: Final = "RESYNCCTL_"
@@ -18,6 +19,15 @@ FILE_VARIABLE: Final = "RESYNCCTL_CONFIG"
 """Names the file when `--config` does not."""
 SECRETS: Final = frozenset({"redis_url"})
 """Settings that may hold a password; they are shown redacted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A phone list, and how phones of it are spoken to."""
+
+    file: Path
+    from_domain: str = ""
+    """Host of the From URI, an IPv6 address in brackets; '' = the address that is sent from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +53,20 @@ class Settings:
     """Event streams that clients may follow at a time."""
     max_body: int = 32 * 1024 * 1024
     """Bytes of a request."""
-    sources: Mapping[str, Path] = field(default_factory=lambda: MappingProxyType({}))
+    engine: Engine = Engine.ASYNCIO
+    """The SIP stack that sends where a rollout asks for none."""
+    nameserver: str = ""
+    """IP, IP:PORT or [IPv6]:PORT that is asked for proxies and phones; '' = what the system says."""
+    trace: tuple[str, ...] = ()
+    """Where copies of all SIP messages go: absolute paths of capture files, and `hep:HOST[:PORT]` of Homer collectors."""
+    sip_tls_ca: Path | None = None
+    """PEM file of the authorities that certificates of phones and proxies are checked against; None = the system's."""
+    sip_tls_cert: Path | None = None
+    """PEM file of our own certificate towards phones and proxies; `sip_tls_key` None = its key is in the same file."""
+    sip_tls_key: Path | None = None
+    sip_tls_verify: bool = True
+    """False: any certificate of a phone or a proxy will do."""
+    sources: Mapping[str, Source] = field(default_factory=lambda: MappingProxyType({}))
     """Phone lists by name."""
 
     @property
@@ -56,7 +79,12 @@ class Settings:
 
 
 def shown(settings: Settings, key: str) -> object:
-    """Return the value of a setting as anybody may see it, without passwords."""
+    """Return the value of a setting as anybody may see it, without passwords; `sources.NAME.file` is one of a source."""
+    table, _, inner = key.partition(".")
+    if inner:
+        name, _, last = inner.rpartition(".")
+        inside: object = getattr(getattr(settings, table)[name], last)
+        return inside
     value: object = getattr(settings, key)
     return redact_url(str(value)) if key in SECRETS else value
 

@@ -18,25 +18,22 @@ from resyncctl import __version__
 from resyncctl.clock import from_us, now_us
 from resyncctl.engine.alone import execute_alone
 from resyncctl.engine.dispatcher import Left
+from resyncctl.engine.outbound import Outbound
 from resyncctl.engine.planning import Plan, Planner
 from resyncctl.engine.pools import Pools
 from resyncctl.engine.results import results
 from resyncctl.engine.sender import Sender, Surroundings
 from resyncctl.engine.tally import is_over, planned_part
-from resyncctl.errors import InputError, PhoneListError, SipError, StateError
+from resyncctl.errors import InputError, PhoneListError, StateError
 from resyncctl.inventory.busy import BusyFile
 from resyncctl.inventory.csv_file import CsvPhones
 from resyncctl.inventory.extensions import select
 from resyncctl.logs import make_logger
 from resyncctl.rollout.model import Options, Reason, RolloutId, TargetState
 from resyncctl.rollout.states import Command, PauseReason, RolloutState, move
-from resyncctl.sip.uri import parse_hostport
 from resyncctl.store.embedded import EmbeddedServer
 from resyncctl.store.records import Control, RolloutRecord, new_fields, rollout_id
 from resyncctl.store.redis_store import RedisStore
-from resyncctl.transport.endpoint import ANY
-from resyncctl.transport.resolver import Resolver, numeric
-from resyncctl.transport.udp import UdpNetwork
 from resyncctl.vendors import Catalogue
 
 if TYPE_CHECKING:
@@ -44,7 +41,7 @@ if TYPE_CHECKING:
 
     from resyncctl.config import Settings
     from resyncctl.engine.worker import MakeSender
-    from resyncctl.sip.uas import Address
+    from resyncctl.transport.trace import Tracer
 
 _UPLOAD: Final = 256
 """Batches of a plan written to Redis at once."""
@@ -191,41 +188,28 @@ def new_owner() -> str:
     return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
 
 
-def parse_local(text: str) -> Address:
-    """Read `--local-address IP[:PORT]` ('' = any); raise InputError."""
-    if not text:
-        return ANY
-    try:
-        host, port = parse_hostport(f"[{text}]" if text.count(":") > 1 and not text.startswith("[") else text)
-    except SipError as error:
-        raise InputError(f"--local-address: {error}") from error
-    if not numeric(host.strip("[]")):  # a name could be another address tomorrow
-        raise InputError(
-            f"--local-address: {host!r} is not an IP address; write for example 192.0.2.10 or 192.0.2.10:5060"
-        )
-    return host.strip("[]"), port or 0
-
-
 def make_senders(
     store: RedisStore,
+    settings: Settings,
     log: FilteringBoundLogger,
     *,
     on_progress: ProgressSink | None = None,
     busy_file: str = "",
-    local_address: str = "",
+    outbound: Outbound | None = None,
+    tracer: Tracer | None = None,
     wall: Callable[[], int] = now_us,
 ) -> MakeSender:
-    """Return what makes the senders of a process; `busy_file` and `local_address` replace what a rollout has kept."""
+    """Return what makes the senders of a process; `busy_file` and `outbound` go before what a rollout has kept."""
 
     def make(record: RolloutRecord, worker: str) -> Sender:
         kept = record.surroundings
         busy_path = busy_file or kept.get("busy_file", "")
+        way = (outbound or Outbound()).over(Outbound.kept(kept)).over(Outbound.configured(settings))
         around = Surroundings(
             store=store,
-            network=UdpNetwork(),
-            resolver=Resolver(),
+            agent=way.agents(tracer),
+            resolver=way.resolver(),
             log=log,
-            local=parse_local(local_address or kept.get("local_address", "")),
             user_agent=f"resyncctl/{__version__}",
             busy=BusyFile(Path(busy_path), idle_for=record.options.idle_for) if busy_path else None,
             wall=wall,
@@ -256,7 +240,9 @@ class Execution:
         """Pause the rollout and let `run` come back when what is on the wire has been answered."""
         self.leaving.set()
 
-    async def run(self, *, busy_file: str = "", local_address: str = "") -> tuple[Left, RolloutRecord]:
+    async def run(
+        self, *, busy_file: str = "", outbound: Outbound | None = None, tracer: Tracer | None = None
+    ) -> tuple[Left, RolloutRecord]:
         """Take the lease (waiting for a dead owner's to end) and execute; return how it ended and the last record."""
         owner = new_owner()
         await self._acquire(owner)
@@ -268,19 +254,22 @@ class Execution:
                 # Whoever executes it wants it to go on.
                 await command(self.store, self.name, Command.RESUME)
                 record = await self.store.get(self.name)
-            left = await self._execute(record, owner, busy_file=busy_file, local_address=local_address)
+            log = make_logger(self.settings.log_level, log_format=self.settings.log_format)
+            senders = make_senders(
+                self.store,
+                self.settings,
+                log,
+                on_progress=self.on_progress,
+                busy_file=busy_file,
+                outbound=outbound,
+                tracer=tracer,
+            )
+            spare_the_collector()
+            left = await execute_alone(record, owner, self.store, senders, log, leaving=self.leaving)
         finally:
             with contextlib.suppress(Exception):  # the lease ends by itself; what went wrong is on its way up already
                 await self.store.release(self.name, owner)
         return left, await self.store.get(self.name)
-
-    async def _execute(self, record: RolloutRecord, owner: str, *, busy_file: str, local_address: str) -> Left:
-        log = make_logger(self.settings.log_level, log_format=self.settings.log_format)
-        senders = make_senders(
-            self.store, log, on_progress=self.on_progress, busy_file=busy_file, local_address=local_address
-        )
-        spare_the_collector()
-        return await execute_alone(record, owner, self.store, senders, log, leaving=self.leaving)
 
     async def _acquire(self, owner: str) -> None:
         deadline = asyncio.get_running_loop().time() + _TAKE_OVER_WAIT

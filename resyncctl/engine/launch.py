@@ -6,7 +6,7 @@ import asyncio
 import multiprocessing
 from collections.abc import Collection, Mapping
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -26,6 +26,7 @@ from resyncctl.store.service import ServiceStore
 from resyncctl.vendors import Catalogue
 
 if TYPE_CHECKING:
+    from resyncctl.config import Source
     from resyncctl.rollout.model import Options, TargetState
     from resyncctl.store.audit import Actor
     from resyncctl.store.records import RolloutRecord
@@ -50,12 +51,12 @@ class Launched:
 
 
 class Launcher:
-    """Plans orders and makes rollouts of them. `sources` are phone files by name."""
+    """Plans orders and makes rollouts of them. `sources` are phone lists by name."""
 
     def __init__(
         self,
         store: RedisStore,
-        sources: Mapping[str, Path],
+        sources: Mapping[str, Source],
         catalogue: Catalogue | None = None,
         *,
         pools: Pools | None = None,
@@ -72,7 +73,7 @@ class Launcher:
 
         Raises InputError with all that is wrong, NotFoundError for an unknown source.
         """
-        options, where, seed = order.options.options(), list(order.where), order.options.seed
+        options, where, seed = self._options(order), list(order.where), order.options.seed
         if order.phones:
             if len(order.phones) <= _HERE:
                 return _plan_inline(order, self.catalogue, name=name, pools=self.pools)
@@ -94,6 +95,12 @@ class Launcher:
             extensions=order.extensions,
             pools=self.pools,
         )
+
+    def _options(self, order: Order) -> Options:
+        """Return the options of an order; a From that it leaves open is that of its source."""
+        options = order.options.options()
+        domain = find_source(self.sources, order.source).from_domain if order.source else ""
+        return replace(options, from_uri=f"sip:resyncctl@{domain}") if domain and not options.from_uri else options
 
     def _file(self, order: Order) -> Path:
         if order.phones_file:
@@ -202,13 +209,19 @@ class Launcher:
         plan = await self.plan(order)
         if plan.hash != plan_hash:
             raise StateError(
-                f"the phones have changed since the plan {plan_hash[:12]} was made (now {plan.hash[:12]}); plan again"
+                f"the phones, or what the configuration says of their source, have changed since the plan {plan_hash[:12]}"
+                f" was made (now {plan.hash[:12]}); plan again"
             )
         return await self.launch_plan(plan, order, actor, name=name)
 
 
-def source_file(sources: Mapping[str, Path], name: str) -> Path:
+def source_file(sources: Mapping[str, Source], name: str) -> Path:
     """Return the phone file of a source; raises NotFoundError."""
+    return find_source(sources, name).file
+
+
+def find_source(sources: Mapping[str, Source], name: str) -> Source:
+    """Return the source of a name; raises NotFoundError."""
     try:
         return sources[name]
     except KeyError:

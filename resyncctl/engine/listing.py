@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resyncctl.clock import rfc3339
 
 if TYPE_CHECKING:
+    from resyncctl.config import Source
     from resyncctl.store.service import Freeze, WorkerRecord
 
 
@@ -25,9 +25,12 @@ def worker_report(worker: WorkerRecord) -> dict[str, object]:
     }
 
 
-def source_reports(sources: Mapping[str, Path]) -> list[dict[str, object]]:
+def source_reports(sources: Mapping[str, Source]) -> list[dict[str, object]]:
     """Return the sources of phones by name."""
-    return [{"name": name, "file": str(path), "exists": path.is_file()} for name, path in sorted(sources.items())]
+    return [
+        {"name": name, "file": str(one.file), "exists": one.file.is_file(), "from_domain": one.from_domain}
+        for name, one in sorted(sources.items())
+    ]
 
 
 def freeze_report(freeze: Freeze | None) -> dict[str, object]:

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from typing import Final
 
-from resyncctl.inventory.phone import credentials_of, line_key, parse_path
+from resyncctl.engine.routing import direct_hop, way_to
+from resyncctl.inventory.phone import credentials_of, line_key
 from resyncctl.rollout.model import Options, Target
 from resyncctl.sip.digest import Credentials
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
 from resyncctl.sip.uas import Address
-from resyncctl.sip.uri import Uri
-from resyncctl.transport.link import Link
-from resyncctl.transport.resolver import numeric
+from resyncctl.transport.agent import Notification, Request
 from resyncctl.vendors import Trigger
 
-NOWHERE: Final[Address] = ("", 0)
+NOWHERE: Final = Hop(("", 0))
 """The destination of a target whose host name has not been resolved."""
-DEFAULT_PORT: Final = 5060
-"""RFC 3261 19.1.2, UDP and TCP."""
 
 
 class Share:
@@ -44,8 +43,9 @@ class Live:
 
     __slots__ = (
         "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
-        "extra", "forced_at", "forced_delay", "host", "idle_from", "place", "planned_at", "port", "reboots", "request_uri",
-        "sent_at", "share", "slot_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via", "wanted_at",
+        "extra", "forced_at", "forced_delay", "hops", "idle_from", "next_hop", "place", "planned_at", "reboots", "request_uri",
+        "routes", "sent_at", "share", "slot_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via",
+        "wanted_at",
     )  # fmt: skip
 
     method = "NOTIFY"
@@ -80,20 +80,22 @@ class Live:
         self._target = target
         self.template: NotifyTemplate
         self.via = ""
-        self.extra = ""
-        contact = target.contact or target.aor
-        self.request_uri = contact if "?" not in contact else contact.partition("?")[0]
+        way = way_to(target.contact or target.aor, path=target.path, received=target.received, proxy=proxy)
+        self.request_uri = way.request_uri
+        self.routes = way.routes
+        self.extra = fields(("Route", ", ".join(way.routes))) if way.routes else ""
         aor = target.aor
-        self.to_uri = bare_address(aor if ":" in aor else self.request_uri)  # an AOR without a scheme is only a name
-        hop = self.request_uri
-        if proxy or target.path:
-            routes = [str(route) for route in parse_path(target.path)] if target.path else []
-            if proxy:
-                routes.insert(0, f"<{loose(proxy)}>")
-            self.extra = fields(("Route", ", ".join(routes)))
-            hop = proxy or parse_path(target.path)[0].uri
-        self.host, self.port = next_hop(hop)
-        self.destination: Address = (self.host, self.port) if numeric(self.host) else NOWHERE
+        # An AOR without a scheme is only a name.
+        self.to_uri = bare_address(aor if ":" in aor else target.contact or aor)
+        self.next_hop = way.next_hop
+        self.hops: Sequence[Hop] = ()
+        """Where else to try when `destination` fails (RFC 3263 4.3), in this order."""
+        self.destination: Hop = direct_hop(way.next_hop) or NOWHERE
+
+    def find_again(self) -> None:
+        """Let the addresses of a host name be asked for again: another attempt is another request (RFC 3263 4)."""
+        self.hops = ()
+        self.destination = direct_hop(self.next_hop) or NOWHERE
 
     @property
     def lines(self) -> tuple[str, ...]:
@@ -101,6 +103,21 @@ class Live:
         target = self._target
         first = line_key(target.aor or target.contact)
         return (first, *target.lines.split(",")) if target.lines else (first,)
+
+    def parts(self) -> Notification:
+        """Return the NOTIFY in parts; see `transport.agent.Request`."""
+        template = self.template
+        return Notification(
+            request_uri=self.request_uri,
+            to_uri=self.to_uri,
+            from_uri=template.from_uri,
+            routes=self.routes,
+            headers=template.headers,
+            content_type=template.content_type,
+            body=template.body,
+            destination=self.destination,
+            credentials=self.credentials,
+        )
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         """Write the NOTIFY; see `sip.uac.Outgoing`."""
@@ -116,34 +133,42 @@ class Live:
 
 
 class Templates:
-    """NOTIFY templates by trigger and local address, each made once."""
+    """NOTIFY templates by trigger, transport and local address, each made once."""
 
     def __init__(self, options: Options, user_agent: str) -> None:
         self._options = options
         self._user_agent = user_agent
-        self._known: dict[tuple[int, Address], tuple[NotifyTemplate, str]] = {}
+        self._known: dict[tuple[int, Transport, Address, bool], tuple[NotifyTemplate, str]] = {}
+        self._identity = (("P-Asserted-Identity", f"<{options.identity}>"),) if options.identity else ()
 
-    def dress(self, live: Live, link: Link) -> None:
-        """Give a target the template that fits the link that it is sent over."""
-        key = (live.trigger_number, link.local)
+    def dress(self, request: Request, local: Address, hop: Hop) -> None:
+        """Give a target the template that fits where it is sent from and what over; see `transport.agent.Prepare`."""
+        assert isinstance(request, Live)  # noqa: S101  (what the sender has sent)
+        secure = request.request_uri.startswith("sips:")
+        key = (request.trigger_number, hop[1], local, secure)
         known = self._known.get(key)
         if known is None:
-            host, port = link.local
-            via = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-            address = f"sip:resyncctl@{via}"
-            from_uri = self._options.from_uri or f"sip:resyncctl@{via.rpartition(':')[0]}"
-            trigger = live.trigger
-            template = NotifyTemplate(
-                Sender(from_uri, address, self._user_agent),
-                trigger.event,
-                headers=trigger.headers,
-                content_type=trigger.content_type,
-                body=live.body.decode(),
-            )
-            known = (template, via)
-            if not trigger.needs_call_id:  # a body of its own for each phone is not worth remembering
+            known = self._make(request, local, hop.transport, secure=secure)
+            # A body of its own for each phone, or a port of its own for each connection, is not worth remembering.
+            if not request.trigger.needs_call_id and hop.transport is Transport.UDP:
                 self._known[key] = known
-        live.template, live.via = known
+        request.template, request.via = known
+
+    def _make(self, live: Live, local: Address, transport: Transport, *, secure: bool) -> tuple[NotifyTemplate, str]:
+        host, port = local
+        sent_by = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        scheme = "sips" if secure else "sip"  # RFC 3261 8.1.1.8
+        over = f";transport={transport}" if transport.reliable and not secure else ""
+        from_uri = self._options.from_uri or f"sip:resyncctl@{sent_by.rpartition(':')[0]}"
+        trigger = live.trigger
+        template = NotifyTemplate(
+            Sender(from_uri, f"{scheme}:resyncctl@{sent_by}{over}", self._user_agent),
+            trigger.event,
+            headers=trigger.headers + self._identity,
+            content_type=trigger.content_type,
+            body=live.body.decode(),
+        )
+        return template, f"SIP/2.0/{transport.upper()} {sent_by}"
 
 
 def bare_address(uri: str) -> str:
@@ -155,22 +180,3 @@ def bare_address(uri: str) -> str:
     host = hostport.partition(";")[0].partition("?")[0]
     host = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
     return f"{scheme}:{user}{at}{host}"
-
-
-def loose(proxy: str) -> str:
-    """Return an outbound proxy's URI with the `lr` parameter, which says that it is a loose router (RFC 3261 16.12.1.1)."""
-    names = {name.lower() for name, _ in Uri.parse(proxy).parameters}
-    return proxy if "lr" in names else f"{proxy};lr"
-
-
-def next_hop(uri: str) -> tuple[str, int]:
-    """Return host (without brackets) and port that a URI's requests go to over UDP (RFC 3261 19.1.1: maddr first)."""
-    at = uri.find("@")
-    host, _, port = uri[at + 1 :].partition(":")
-    if at > 0 and (not port or port.isdigit()) and ";" not in host:  # nearly all contacts
-        return host, int(port) if port else DEFAULT_PORT
-    parsed = Uri.parse(uri)
-    for name, value in parsed.parameters:
-        if name.lower() == "maddr" and value:
-            return value.strip("[]"), parsed.port or DEFAULT_PORT
-    return parsed.address, parsed.port or DEFAULT_PORT

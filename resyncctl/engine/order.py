@@ -12,10 +12,10 @@ from typing import Annotated, Final, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSerializer, ValidationError, model_validator
 
 from resyncctl.duration import parse_duration
-from resyncctl.engine.app import parse_local
+from resyncctl.engine.outbound import Outbound, parse_local
 from resyncctl.errors import InputError
 from resyncctl.inventory.phone import Selection
-from resyncctl.rollout.model import Action, OnBusy, Options
+from resyncctl.rollout.model import Action, Engine, OnBusy, Options
 
 _D: Final = Options()
 MAX_INLINE: Final = 100_000
@@ -79,10 +79,14 @@ class RunOptions(BaseModel):
     all_contacts: bool = False
     outbound_proxy: str = ""
     from_uri: Annotated[str, Field(alias="from")] = ""
+    identity: str = ""
+    """URI of a P-Asserted-Identity header."""
     timer_t1: Duration = _D.timer_t1
     timeout: Duration = _D.timeout
     seed: Annotated[int, Field(ge=0, lt=2**64)] | None = None
     local_address: str = ""
+    engine: Engine | None = None
+    """None: what the configuration of the process that sends says."""
     busy_file: str = ""
     """A file on the machine that sends."""
     yes: bool = False
@@ -104,7 +108,8 @@ class RunOptions(BaseModel):
 
     def surroundings(self) -> dict[str, str]:
         """Return what a rollout keeps beside its plan."""
-        return {"local_address": self.local_address, "busy_file": self.busy_file}
+        kept = Outbound(local_address=self.local_address, engine=self.engine or "").said()
+        return kept | ({"busy_file": self.busy_file} if self.busy_file else {})
 
 
 class Order(BaseModel):

@@ -13,12 +13,14 @@ from typing import Final, NewType, Self
 
 from resyncctl.engine.pools import Pools
 from resyncctl.engine.preview import shown_batches, skipped_examples
+from resyncctl.engine.routing import Way, way_to, why_not
 from resyncctl.errors import InputError, NothingToDoError, SipError
-from resyncctl.inventory.phone import Phone, Selection, line_key, parse_path
+from resyncctl.inventory.phone import Phone, Selection, line_key
 from resyncctl.rollout.device import FromSip, group_bindings, key_of
 from resyncctl.rollout.model import Action, Options, Reason, Target
 from resyncctl.rollout.pacing import seed_of
 from resyncctl.rollout.planner import MAX_BATCH, Columns, load_curve, schedule
+from resyncctl.sip.hop import hop_of
 from resyncctl.sip.notify import NotifyTemplate, Sender, require_event
 from resyncctl.sip.uri import Uri
 from resyncctl.store.codec import columns_text, decode_block, decode_text, encode_block
@@ -172,6 +174,7 @@ class Planner:
             auth_username=phone.auth_username,
             auth_password=phone.auth_password,
             call_id=phone.call_id,
+            received=phone.received,
             random_delay="" if profile.random_delay is None else f"{profile.random_delay:g}",
             forced_delay="" if profile.forced_delay is None else f"{profile.forced_delay:g}",
             reboots=self._reboots(phone, trigger),
@@ -373,17 +376,17 @@ class Planner:
             return Reason.IGNORES_CHECK_SYNC
         if trigger.needs_call_id and not phone.call_id:
             return Reason.NO_CALL_ID
-        return Reason.NONE if self._speaks(phone) else Reason.TRANSPORT
+        return self._no_way(phone)
 
-    def _speaks(self, phone: Phone) -> bool:
-        """Say whether the way to the phone begins with UDP."""
-        if self._proxy:
-            return True
-        hop = parse_path(phone.path)[0].uri if phone.path else phone.contact or phone.aor
-        if hop.startswith("sip:") and ";" not in hop:  # nearly all
-            return True
-        uri = Uri.parse(hop)
-        return not uri.secure and uri.transport in {"", "udp"}
+    def _no_way(self, phone: Phone) -> Reason:
+        """Say why the phone cannot be reached; Reason.NONE when it can."""
+        contact = phone.contact or phone.aor
+        if not (phone.path or self._proxy or phone.received) and contact.startswith("sip:") and ";" not in contact:
+            return Reason.NONE  # nearly all
+        try:
+            return why_not(way_to(contact, path=phone.path, received=phone.received, proxy=self._proxy))
+        except SipError:
+            return Reason.TRANSPORT  # one that nobody knows; all else has been looked at
 
     def _reboots(self, phone: Phone, trigger: Trigger | None) -> str:
         """Say whether a phone reboots although a resync was asked for; see Target.reboots."""
@@ -461,11 +464,23 @@ def _check_options(options: Options) -> str:
             NotifyTemplate(Sender(options.from_uri, "sip:check@localhost", "check"), "check-sync")
     except SipError as error:
         raise InputError(f"{'--event' if options.event else '--from'}: {error}") from error
+    if options.identity:
+        _require_uri(options.identity, "--identity", "sip:provisioning@pbx.example.com")
     if options.outbound_proxy:
+        proxy = _require_uri(options.outbound_proxy, "--outbound-proxy", "sip:10.0.0.1:5060")
         try:
-            proxy = Uri.parse(options.outbound_proxy)
+            why = why_not(Way("", (), hop_of(proxy), through_proxy=True))
         except SipError as error:
-            raise InputError(f"--outbound-proxy: {error}; write for example sip:10.0.0.1:5060") from error
-        if proxy.secure or proxy.transport not in {"", "udp"}:
-            raise InputError("--outbound-proxy: only UDP is spoken; write for example sip:10.0.0.1:5060")
+            raise InputError(f"--outbound-proxy: {error}; UDP, TCP and TLS are spoken") from error
+        if why is not Reason.NONE:
+            raise InputError(
+                "--outbound-proxy: UDP, TCP and TLS are spoken; write for example sip:10.0.0.1;transport=tcp"
+            )
     return options.outbound_proxy
+
+
+def _require_uri(text: str, option: str, example: str) -> Uri:
+    try:
+        return Uri.parse(text)
+    except SipError as error:
+        raise InputError(f"{option}: {error}; write for example {example}") from error

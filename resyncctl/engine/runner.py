@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.app import make_senders, new_owner, spare_the_collector
 from resyncctl.engine.dispatcher import NOT_BEGUN, Dispatcher, Left
+from resyncctl.engine.outbound import Outbound
 from resyncctl.engine.rounds import Rounds
 from resyncctl.engine.tally import is_over
 from resyncctl.engine.worker import MOST, Worker
@@ -19,6 +20,7 @@ from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreEr
 from resyncctl.store.queue_broker import BatchBroker
 from resyncctl.store.queue_redis import BatchQueue
 from resyncctl.store.service import ServiceStore, WorkerRecord
+from resyncctl.transport.trace import open_trace
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -41,6 +43,7 @@ class Runner:
     """Executes served rollouts in this process until it is told to stop. One use."""
 
     def __init__(self, store: RedisStore, settings: Settings, log: FilteringBoundLogger) -> None:
+        """Raise InputError or TransportError when nothing could be sent as the configuration says."""
         self.name = new_owner()
         self.pool = settings.pool
         self._store = store
@@ -53,7 +56,10 @@ class Runner:
         self._stop = asyncio.Event()
         self._announced_at = float("-inf")
         self._ahead_us = 0
-        self._worker = Worker(store, make_senders(store, log, wall=self._wall), log, name=self.name)
+        self._tracer = open_trace(settings.trace, tell=lambda text: log.warning("trace_incomplete", reason=text))
+        Outbound.configured(settings).check(self._tracer)
+        senders = make_senders(store, settings, log, tracer=self._tracer, wall=self._wall)
+        self._worker = Worker(store, senders, log, name=self.name)
         broker = BatchBroker(store.pool(), pools=[self.pool], consumer=self.name, log=log, lease=LEASE)
         self._queue = BatchQueue(broker)
 
@@ -90,6 +96,8 @@ class Runner:
                 working.result()
         finally:
             await self._leave(working)
+            if self._tracer is not None:
+                self._tracer.close()
 
     async def _look(self) -> float:
         """Dispatch what nobody dispatches, and give a sign of life; return the seconds until the next look."""

@@ -19,7 +19,7 @@ from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
 from resyncctl.engine.deferrals import Deferrals
 from resyncctl.engine.journal import SENDING, Journal, obey_cancellation
-from resyncctl.engine.live import DEFAULT_PORT, NOWHERE, Live, Share, Templates
+from resyncctl.engine.live import NOWHERE, Live, Share, Templates
 from resyncctl.engine.tally import Tally
 from resyncctl.engine.timeline import Timeline
 from resyncctl.errors import StoreError, TransportError
@@ -29,20 +29,19 @@ from resyncctl.rollout.pacing import SLACK, Jitter, spacing_us
 from resyncctl.rollout.states import RolloutState
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
-from resyncctl.sip.uas import Address
 from resyncctl.store.codec import decode_block, pack_fields, unpack_batch
 from resyncctl.store.codec import record as entry
 from resyncctl.store.keys import LEASE
 from resyncctl.store.records import Claimed, Verdict
-from resyncctl.transport.endpoint import Endpoint
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
     from resyncctl.inventory.busy import BusySource
+    from resyncctl.sip.hop import Hop
     from resyncctl.store.records import Claim, Control, RolloutRecord
     from resyncctl.store.redis_store import RedisStore
-    from resyncctl.transport.link import Network
+    from resyncctl.transport.agent import Agent, Prepare
     from resyncctl.transport.resolver import Resolver
 
 SLICE: Final = 500
@@ -60,6 +59,8 @@ FENCE: Final = 0.8 * LEASE
 and a process that was stopped for so long does not know it yet."""
 CLAIMING: Final = 4
 """Batches that are being taken at once, at most."""
+AVOIDED: Final = 30.0
+"""Seconds that a hop which has failed is tried last."""
 MOST_DEATHS: Final = 5
 """Workers that may die with a batch before it is given up."""
 
@@ -72,6 +73,12 @@ _REASONS: Final = {
     Ending.NO_CREDENTIALS: Reason.NO_CREDENTIALS,
     Ending.CREDENTIALS_REFUSED: Reason.CREDENTIALS_REFUSED,
     Ending.UNANSWERABLE: Reason.UNANSWERABLE,
+    Ending.NO_CONNECTION: Reason.NO_CONNECTION,
+    Ending.NO_TLS: Reason.NO_TLS,
+    Ending.NOT_TRUSTED: Reason.NOT_TRUSTED,
+    Ending.EXPIRED: Reason.EXPIRED,
+    Ending.WRONG_NAME: Reason.WRONG_NAME,
+    Ending.CONNECTION_LOST: Reason.CONNECTION_LOST,
 }
 
 
@@ -80,10 +87,10 @@ class Surroundings:
     """What the engine works with; made by the composition root."""
 
     store: RedisStore
-    network: Network
+    agent: Callable[[Timers, Callable[[Result], None], Prepare], Agent]
+    """Makes what sends."""
     resolver: Resolver
     log: FilteringBoundLogger
-    local: Address
     user_agent: str
     busy: BusySource | None = None
     clock: Callable[[], float] = monotonic
@@ -125,13 +132,11 @@ class Sender:
         )
         self._jitter = Jitter(record.seed)
         self._templates = Templates(options, around.user_agent)
-        self._endpoint = Endpoint(
-            around.network,
-            local=around.local,
-            timers=Timers(t1=options.timer_t1, timeout=options.timeout),
-            on_result=self._finished,
-            clock=around.clock,
+        self._agent = around.agent(
+            Timers(t1=options.timer_t1, timeout=options.timeout), self._finished, self._templates.dress
         )
+        self._heard: dict[Hop, float] = {}
+        """When a hop that has alternatives was last known to live."""
         self._shares: dict[int, Share] = {}
         self._claiming = 0
         self._roomy = asyncio.Event()
@@ -193,8 +198,7 @@ class Sender:
     async def run(self) -> None:
         """Work until `leave`. Raises LeaseLostError, StoreError, TransportError; batches that are left then were lost."""
         try:
-            if self._around.local[0]:  # a socket that cannot be opened ends this before anything is sent
-                self._endpoint.link_for((self._around.local[0], DEFAULT_PORT))
+            self._agent.bind()  # a socket that cannot be opened ends this before anything is sent
             async with contextlib.AsyncExitStack() as stack:
                 if self._around.busy is not None:
                     follower = asyncio.create_task(self._around.busy.follow())
@@ -205,7 +209,7 @@ class Sender:
             if self._pump_timer is not None:
                 self._pump_timer.cancel()
             self._deferrals.close()
-            self._endpoint.close()
+            self._agent.close()
             for share in self._shares.values():
                 if not share.ended.done():
                     share.ended.set_result(False)
@@ -340,7 +344,7 @@ class Sender:
             for live in self._backlog.take(self._time.base, until=max(first, now) + SLICE_SECONDS, limit=room)
             if self._deferrals.may_send(live, intended=False)
         ]
-        if any(not live.destination[0] for live in claimed):
+        if any(live.destination is NOWHERE for live in claimed):
             await self._resolve_names(claimed)
         self._tell_room()
         return claimed
@@ -361,7 +365,7 @@ class Sender:
 
     async def _resolve_names(self, claimed: list[Live]) -> None:
         """Give targets with a host name their address; a slow resolver holds up neither the lease nor the operator."""
-        resolving = asyncio.gather(*(self._resolve(live) for live in claimed if not live.destination[0]))
+        resolving = asyncio.gather(*(self._resolve(live) for live in claimed if live.destination is NOWHERE))
         try:
             while not resolving.done():
                 await asyncio.wait({resolving}, timeout=HEARTBEAT)
@@ -373,7 +377,8 @@ class Sender:
             raise
 
     async def _resolve(self, live: Live) -> None:
-        live.destination = await self._around.resolver.resolve(live.host, live.port) or NOWHERE
+        first, *others = await self._around.resolver.resolve(live.next_hop) or [NOWHERE]
+        live.destination, live.hops = first, others
 
     def _commit_is_due(self) -> bool:
         age = self._clock() - self._committed_at
@@ -611,19 +616,17 @@ class Sender:
     def _send(self, live: Live) -> None:
         live.attempts += 1
         self._deferrals.sent(live)
-        if not live.destination[0]:
+        if live.destination is NOWHERE:
             self._end(live, Reason.NO_ADDRESS, 0, sent_at=0.0, ended_at=self._clock())
             return
         try:
-            link = self._endpoint.link_for(live.destination)
+            live.sent_at = self._agent.send(live, live)
         except TransportError as error:
-            self._log.warning("no_route", destination=live.destination[0], error=str(error))
+            self._log.warning("no_route", destination=live.destination.address[0], error=str(error))
             self._end(live, Reason.NO_ROUTE, 0, sent_at=0.0, ended_at=self._clock())
             return
-        self._templates.dress(live, link)
         self._in_flight += 1
         live.share.flying += 1
-        live.sent_at = self._endpoint.send(live, live)
         if not self._tally.first_sent_us:
             self._tally.first_sent_us = self._time.offset_us(live.sent_at)
 
@@ -660,22 +663,50 @@ class Sender:
         live.sent_at = sent_at
         if status:
             self._tally.answered(ended_at - sent_at)
+        if live.hops and self._fails_over(live, reason, status, ended_at=ended_at, retry_after=retry_after):
+            live.attempts -= 1  # it is the same attempt (design 3.6), and as paced as any
+            self._again(live, reason, status, ended_at=ended_at, wait=0.0)
+            return
         if state is not TargetState.ACCEPTED:
             wait = self._retry_in(live, state, retry_after)
             if wait is not None:
                 self._tally.retries += 1
                 self._retries_left -= 1
-                self._note(live, TargetState.PLANNED, reason, status, planned_at=ended_at + wait, ended_at=ended_at)
-                live.deferred = False
-                if self._stopped:
-                    self._give_back()
-                else:
-                    self._backlog.wait(live, ended_at + wait)
-                self._wake.set()
+                live.find_again()
+                self._again(live, reason, status, ended_at=ended_at, wait=wait)
                 return
         self._tally.ended(state, reason, status)
         self._last_end_at = ended_at
         self._note(live, state, reason, status, planned_at=live.planned_at, ended_at=ended_at)
+
+    def _again(self, live: Live, reason: Reason, status: int, *, ended_at: float, wait: float) -> None:
+        """Send to a target once more, `wait` seconds after its last request has ended."""
+        self._note(live, TargetState.PLANNED, reason, status, planned_at=ended_at + wait, ended_at=ended_at)
+        live.deferred = False
+        if self._stopped:
+            self._give_back()
+        else:
+            self._backlog.wait(live, ended_at + wait)
+        self._wake.set()
+
+    def _fails_over(self, live: Live, reason: Reason, status: int, *, ended_at: float, retry_after: int) -> bool:
+        """Turn a target to the next address of its host name (RFC 3263 4.3); False when the end of the request stands.
+
+        What may have reached the phone is not sent another way when that could reboot it twice (design 3.4).
+        """
+        hop = live.destination
+        if reason is Reason.RESPONSE and status != 503:
+            self._heard[hop] = ended_at
+            return False
+        if attempts.may_have_arrived(reason, ended_at - live.sent_at if live.sent_at else 0.0, self._options.timer_t1):
+            if self._never_again(live):
+                return False
+            if self._heard.get(hop, 0.0) > live.sent_at:
+                return False  # it answers others: it is the phone behind it that does not
+        self._around.resolver.avoid(hop, seconds=float(retry_after) if retry_after > 0 else AVOIDED)
+        live.destination, *live.hops = live.hops
+        self._log.info("failed_over", contact=live.request_uri, hop=hop.address[0], to=live.destination.address[0])
+        return True
 
     def _retry_in(self, live: Live, state: TargetState, retry_after: int) -> float | None:
         if self._retries_left <= 0:

@@ -17,7 +17,7 @@ from resyncctl.sip.uri import Uri
 
 FIELDS: Final = (
     "aor", "contact", "path", "user_agent", "vendor", "model", "mac", "instance", "site", "tags", "auth_username",
-    "auth_password", "call_id",
+    "auth_password", "call_id", "received",
 )  # fmt: skip
 """Columns of a phone list, besides the DBID_* parameters."""
 MAX_FIELD: Final = 2048
@@ -49,6 +49,7 @@ class Phone:
     auth_username: str = ""
     auth_password: str = field(default="", repr=False)
     call_id: str = ""
+    received: str = ""
     profile: Profile = _NO_PROFILE
 
 
@@ -66,6 +67,9 @@ def parse_phone(values: Mapping[str, str]) -> Phone:
         _check_uri(contact := _bare(contact, "contact"), "contact")
     if aor:
         aor = _check_aor(_bare(aor, "aor"), alone=not contact)
+    received = values.get("received", "")
+    if received:
+        _check_uri(received := _bare(received, "received"), "received")
     path = values.get("path", "")
     if path:
         parse_path(path)
@@ -87,6 +91,7 @@ def parse_phone(values: Mapping[str, str]) -> Phone:
         auth_username=username,
         auth_password=password,
         call_id=values.get("call_id", ""),
+        received=received,
         profile=parse_profile(parameters) if parameters else _NO_PROFILE,
     )
 

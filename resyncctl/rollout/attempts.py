@@ -29,6 +29,17 @@ def judge(reason: Reason, status: int) -> TargetState:
     return TargetState.OVERLOADED if status in _OVERLOADED else TargetState.REJECTED
 
 
+def may_have_arrived(reason: Reason, seconds: float, timer_t1: float) -> bool:
+    """Say whether a request that has failed may have reached the phone all the same.
+
+    `seconds` after it was sent, 0 when it never left. A refusal before anything was sent again is one of the request itself;
+    later it may come from a phone that has begun to reboot.
+    """
+    if not seconds or reason is Reason.RESPONSE:
+        return False
+    return reason not in {Reason.REFUSED, Reason.NO_ROUTE} or seconds >= timer_t1
+
+
 def budget(targets: int) -> int:
     """Return how many retries a rollout of that many targets may make."""
     return max(BUDGET_LEAST, int(targets * BUDGET_SHARE))

@@ -28,6 +28,13 @@ class OnBusy(StrEnum):
     SKIP = "skip"
 
 
+class Engine(StrEnum):
+    """Which SIP stack sends."""
+
+    ASYNCIO = "asyncio"
+    PJSUA2 = "pjsua2"
+
+
 class Busy(Enum):
     """What is known of a phone's calls. UNKNOWN is never taken for IDLE in a report."""
 
@@ -83,6 +90,13 @@ class Reason(IntEnum):
     NO_CREDENTIALS = 16
     CREDENTIALS_REFUSED = 17
     POISON = 18
+    NO_CONNECTION = 19
+    CONNECTION_LOST = 20
+    NO_TLS = 21
+    NOT_TRUSTED = 22
+    EXPIRED = 23
+    WRONG_NAME = 24
+    WEBSOCKET = 25
 
     @property
     def text(self) -> str:
@@ -92,11 +106,17 @@ class Reason(IntEnum):
 
 REASON_TEXTS = {
     Reason.TIMEOUT: "no answer (Timer F)",
-    Reason.REFUSED: "ICMP port unreachable",
+    Reason.REFUSED: "refused: nothing listens at that port",
     Reason.NO_ROUTE: "host unreachable",
     Reason.NOT_SENT: "the system refused to send",
     Reason.NO_ADDRESS: "the host name has no address",
     Reason.UNANSWERABLE: "challenge of a kind that is not spoken",
+    Reason.NO_CONNECTION: "no connection in time",
+    Reason.NO_TLS: "TLS: the handshake failed",
+    Reason.NOT_TRUSTED: "TLS: the certificate is of nobody we trust",
+    Reason.EXPIRED: "TLS: the certificate has expired",
+    Reason.WRONG_NAME: "TLS: the certificate is for another name",
+    Reason.CONNECTION_LOST: "connection lost before the answer",
     Reason.NO_CREDENTIALS: "challenged, no credentials in the list",
     Reason.CREDENTIALS_REFUSED: "credentials refused",
     Reason.CRASH: "ambiguous after a crash",
@@ -106,7 +126,8 @@ REASON_TEXTS = {
     Reason.EMERGENCY: "emergency call",
     Reason.NOT_SUPPORTED: "vendor takes no NOTIFY for this",
     Reason.IGNORES_CHECK_SYNC: "phone is set to ignore check-sync (DBID_RESYNC_FROM_SIP=2)",
-    Reason.TRANSPORT: "transport not spoken (only UDP)",
+    Reason.TRANSPORT: "transport not spoken (only UDP, TCP and TLS)",
+    Reason.WEBSOCKET: "on WebSocket, reached only through its proxy: no path, no outbound proxy",
     Reason.NO_CALL_ID: "needs the Call-ID of the registration (column call_id)",
 }
 
@@ -138,6 +159,8 @@ class Options:
     all_contacts: bool = False
     outbound_proxy: str = ""
     from_uri: str = ""
+    identity: str = ""
+    """URI of a P-Asserted-Identity header (RFC 3325); '' = none."""
     timer_t1: float = 0.5
     timeout: float = 32.0
 
@@ -192,6 +215,8 @@ class Target:
     forced_delay: str = ""
     reboots: str = ""
     """Whether it reboots although a resync was asked for: `yes`, `maybe` (its own settings decide), '' = no."""
+    received: str = ""
+    """URI that the registrar has seen the registration come from."""
     trigger: int = 0
     skip: Reason = Reason.NONE
     due_us: int = -1

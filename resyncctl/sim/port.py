@@ -12,6 +12,7 @@ from resyncctl.errors import SipParseError
 from resyncctl.sim.behaviour import QUIET, Verdict
 from resyncctl.sim.roster import SimulatedPhone
 from resyncctl.sip.digest import Credentials
+from resyncctl.sip.hop import Hop
 from resyncctl.sip.message import Request, parse
 from resyncctl.sip.notify import fields
 from resyncctl.sip.transaction import Timers
@@ -132,7 +133,7 @@ class Port:
 
     def _do(self, output: Output | None) -> None:
         if isinstance(output, Transmit):
-            self.send(output.data, output.destination)
+            self.send(output.data, output.destination.address)
             self._arm()
         elif isinstance(output, Result) and callable(output.key):
             output.key(output.status)
@@ -158,7 +159,7 @@ class Registration:
 
     def __init__(self, phone: SimulatedPhone, contact: str, registrar: Registrar) -> None:
         self.request_uri = str(registrar.uri)
-        self.destination = registrar.address
+        self.destination = Hop(registrar.address)
         self.credentials = Credentials(phone.username, phone.password) if phone.username else None
         self._phone = phone
         self._contact = contact

@@ -40,7 +40,7 @@ class NotifyTemplate:
     (Subscription-State: terminated). `body` is text, sent as UTF-8 with `content_type`.
     """
 
-    __slots__ = ("_body", "_from", "_head", "_tail")
+    __slots__ = ("_body", "_head", "_tail", "body", "content_type", "from_uri", "headers")
 
     def __init__(
         self,
@@ -63,17 +63,17 @@ class NotifyTemplate:
             content = body.encode()
         except UnicodeEncodeError as error:
             raise SipError("the body holds a lone surrogate, which UTF-8 cannot carry; remove it") from error
-        lines = [
-            header("Contact", f"<{Uri.parse(sender.contact_uri)}>"),
-            header("Event", event),
-            *(header(name, value) for name, value in fields.items()),
-        ]
-        if content_type and body:
-            lines.append(header("Content-Type", content_type))
+        self.from_uri = str(Uri.parse(sender.from_uri))
+        self.headers = (header("Event", event), *(header(name, value) for name, value in fields.items()))
+        """What a stack that writes messages itself has to be told; no Content-Type."""
+        self.content_type = content_type if content_type and body else ""
+        self.body = body
+        lines = [header("Contact", f"<{Uri.parse(sender.contact_uri)}>"), *self.headers]
+        if self.content_type:
+            lines.append(header("Content-Type", self.content_type))
         lines.append(("Content-Length", str(len(content))))
-        self._from = f"<{Uri.parse(sender.from_uri)}>"
         self._tail = "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
-        self._head = f"Max-Forwards: {MAX_FORWARDS}\r\nFrom: {self._from};tag="
+        self._head = f"Max-Forwards: {MAX_FORWARDS}\r\nFrom: <{self.from_uri}>;tag="
         self._body = content
 
     def render(
@@ -87,13 +87,13 @@ class NotifyTemplate:
         cseq: int = 1,
         extra: str = "",
     ) -> bytes:
-        """Return the datagram. `via` is `host:port` of the sent-by; `token` makes From tag and Call-ID unique.
+        """Return the message. `via` is protocol and sent-by, `SIP/2.0/UDP host:port`; `token` goes into From tag and Call-ID.
 
         `request_uri` and `to_uri` come from `Uri`, which lets no control character through; `extra` is from `fields`.
         """
         return (
             f"NOTIFY {request_uri} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {via};branch={branch};rport\r\n"
+            f"Via: {via};branch={branch};rport\r\n"
             f"{self._head}{token}\r\n"
             f"To: <{to_uri}>\r\n"
             f"Call-ID: {token}@resyncctl\r\n"

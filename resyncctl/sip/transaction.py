@@ -1,4 +1,5 @@
-"""The non-INVITE client transaction (RFC 3261 17.1.2, figure 6) as a table. Unreliable transport: Timers E, F and K."""
+"""The non-INVITE client transaction (RFC 3261 17.1.2, figure 6) as a table: Timers E, F and K, of which a reliable transport
+needs F alone."""
 
 from __future__ import annotations
 
@@ -72,19 +73,26 @@ TABLE: Final[dict[tuple[State, Event], tuple[State, Effect]]] = {
 
 
 class ClientTransaction:
-    """One request on the wire over UDP. Mutable and slotted: one exists for every NOTIFY in flight (the hot path).
+    """One request on the wire. Mutable and slotted: one exists for every NOTIFY in flight (the hot path).
 
     `due_at` is when `advance` wants to be called, on the clock that `now` comes from; infinity when nothing is pending.
+    `reliable`: the transport repeats what is lost, so that nothing is sent again and Timer K is zero (RFC 3261 17.1.2.2).
     """
 
-    __slots__ = ("_f_at", "_interval", "_timers", "due_at", "state")
+    __slots__ = ("_f_at", "_interval", "_timers", "due_at", "reliable", "state")
 
-    def __init__(self, timers: Timers, *, now: float) -> None:
+    def __init__(self, timers: Timers, *, now: float, reliable: bool = False) -> None:
         self._timers = timers
         self.state = State.TRYING
+        self.reliable = reliable
         self._interval = timers.t1
         self._f_at = now + timers.timeout
-        self.due_at = now + (timers.t1 if timers.t1 < timers.timeout else timers.timeout)  # noqa: FURB136  (hot path)
+        self.due_at = now + (timers.t1 if timers.t1 < timers.timeout and not reliable else timers.timeout)
+
+    @property
+    def waiting(self) -> bool:
+        """True as long as no final response, time-out or failure has come."""
+        return self.state is State.TRYING or self.state is State.PROCEEDING
 
     def advance(self, *, now: float) -> Effect:
         """Let the timer that is due expire; Effect.NONE when none is."""
@@ -106,7 +114,7 @@ class ClientTransaction:
         """Take a response with that status code."""
         self.state, effect = TABLE[self.state, Event.PROVISIONAL if status < 200 else Event.FINAL]
         if effect is Effect.ANSWER:
-            self.due_at = now + self._timers.t4
+            self.due_at = now if self.reliable else now + self._timers.t4
         return effect
 
     def fail(self) -> Effect:

@@ -15,6 +15,7 @@ from resyncctl.errors import SipParseError
 from resyncctl.sip.digest import Challenge, Credentials, authorize, parse_challenge, strongest
 from resyncctl.sip.grammar import printable
 from resyncctl.sip.headers import parse_retry_after
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import KeepAlive, Request, Response, parse, scan_response
 from resyncctl.sip.notify import fields
 from resyncctl.sip.transaction import ClientTransaction, Effect, State, Timers
@@ -24,6 +25,9 @@ MAX_AUTHENTICATIONS: Final = 3
 """Requests that answer a challenge, at most, for one attempt: one for 401, one for 407, one for a stale nonce."""
 _FORGET_LATE: Final = 0.25
 """Seconds that Timer K may be late: it only forgets, and this lets one wake-up forget many."""
+_UDP: Final = Transport.UDP
+_FORGET_BEYOND: Final = 1000
+"""Answered requests over reliable transports that are kept until their Timer F at most, beside as many as wait."""
 _MAGIC: Final = "z9hG4bK"
 """RFC 3261 8.1.1.7."""
 
@@ -36,14 +40,14 @@ class Outgoing(Protocol):
     @property
     def request_uri(self) -> str: ...
     @property
-    def destination(self) -> Address: ...
+    def destination(self) -> Hop: ...
     @property
     def credentials(self) -> Credentials | None: ...
     @property
     def body(self) -> bytes: ...
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
-        """Write the datagram; `extra` are header lines to add."""
+        """Write the message; `extra` are header lines to add."""
 
 
 class Ending(Enum):
@@ -65,6 +69,18 @@ class Ending(Enum):
     """A challenge again, although it was answered: the credentials are wrong."""
     UNANSWERABLE = auto()
     """A challenge that is malformed, or of an algorithm that we do not speak."""
+    NO_CONNECTION = auto()
+    """The connection was not made in time."""
+    NO_TLS = auto()
+    """The TLS handshake failed: no common version or cipher, our certificate is not accepted, or that is no TLS."""
+    NOT_TRUSTED = auto()
+    """The peer's certificate is of nobody that we trust: self-signed, or of an unknown authority."""
+    EXPIRED = auto()
+    """The peer's certificate has expired, or is not valid yet."""
+    WRONG_NAME = auto()
+    """The peer's certificate is for another name."""
+    CONNECTION_LOST = auto()
+    """The connection ended before the answer came."""
 
 
 class Result(NamedTuple):
@@ -75,7 +91,7 @@ class Result(NamedTuple):
     status: int
     """The final response's code; 0 without one."""
     sent_at: float
-    """When the first datagram was handed over."""
+    """When the request was first handed over; 0 when nothing left, since there was no connection."""
     ended_at: float
     retry_after: int
     """Seconds from a Retry-After header; -1 without one."""
@@ -84,13 +100,20 @@ class Result(NamedTuple):
 
 
 class Transmit(NamedTuple):
-    """A datagram to send now."""
+    """A request to send now."""
+
+    data: bytes
+    destination: Hop
+
+
+class Reply(NamedTuple):
+    """A response to send now: over the connection that the request came on, over UDP to `destination`."""
 
     data: bytes
     destination: Address
 
 
-Output = Transmit | Result
+Output = Transmit | Reply | Result
 
 
 class _Exchange(ClientTransaction):
@@ -135,6 +158,7 @@ class UserAgentClient:
         # branch is kept; in Completed every row of the table but Timer K does nothing.
         self._first_e: deque[tuple[float, _Exchange]] = deque()
         self._repeating: list[tuple[float, int, _Exchange]] = []
+        self._reliable: deque[tuple[float, _Exchange]] = deque()
         self._completed: set[bytes] = set()
         self._k: deque[tuple[float, bytes]] = deque()
         self._serial = 0
@@ -149,7 +173,7 @@ class UserAgentClient:
         return len(self._exchanges)
 
     def start(self, request: Outgoing, key: Hashable, *, now: float) -> bytes:
-        """Begin a transaction and return the datagram for `request.destination`; `key` comes back in the Result."""
+        """Begin a transaction and return the message for `request.destination`; `key` comes back in the Result."""
         token = self._new_token()
         return self._begin(request, key, token, cseq=1, now=now).data
 
@@ -163,7 +187,8 @@ class UserAgentClient:
         now: float,
         extra: str = "",
     ) -> _Exchange:
-        exchange = _Exchange(self._timers, now=now)
+        reliable = request.destination[1] is not _UDP
+        exchange = _Exchange(self._timers, now=now, reliable=reliable)
         branch = f"{_MAGIC}{token}{cseq}"
         exchange.branch = encoded = branch.encode()
         exchange.cseq = cseq
@@ -175,11 +200,21 @@ class UserAgentClient:
         exchange.token = token
         exchange.answers = ()
         self._exchanges[encoded] = exchange
-        self._first_e.append((exchange.due_at, exchange))
+        if reliable:  # Timer F alone, which is the same for all of them
+            self._reliable.append((exchange.due_at, exchange))
+            if len(self._reliable) > 2 * len(self._exchanges) + _FORGET_BEYOND:
+                self._reliable = deque(one for one in self._reliable if one[1].waiting)
+        else:
+            self._first_e.append((exchange.due_at, exchange))
         return exchange
 
+    def withdraw(self, data: bytes) -> None:
+        """Forget a request that `start` has returned and that was not sent."""
+        exchange = self._exchanges.pop(_branch_of(data))
+        exchange.fail()
+
     def receive(self, data: bytes, source: Address, *, now: float) -> Output | None:
-        """Take a datagram: a response that finishes a request, a request to answer, or nothing of use (None)."""
+        """Take a message: a response that finishes a request, a request to answer, or nothing of use (None)."""
         scanned = scan_response(data)
         if scanned is None:
             return self._receive_other(data, source, now=now)
@@ -195,8 +230,9 @@ class UserAgentClient:
             return None
         if status < 300:
             del self._exchanges[branch]
-            self._completed.add(branch)
-            self._k.append((exchange.due_at, branch))
+            if not exchange.reliable:
+                self._completed.add(branch)
+                self._k.append((exchange.due_at, branch))
             return Result(exchange.key, Ending.ANSWERED, status, exchange.sent_at, now, -1, "")
         try:
             response = parse(data)
@@ -215,7 +251,7 @@ class UserAgentClient:
                 return None
             case Request():
                 reply = answer(message, source=source)
-                return None if reply is None else Transmit(reply, reply_address(message, source=source))
+                return None if reply is None else Reply(reply, reply_address(message, source=source))
             case Response():
                 return self._receive_response(message, now=now)
 
@@ -293,19 +329,27 @@ class UserAgentClient:
         return Transmit(again.data, request.destination)
 
     def fail(self, data: bytes, destination: Address, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
-        """Take a delivery failure: `data` is what the error quotes of our datagram, perhaps nothing of use.
+        """Take a delivery failure over UDP: `data` is what the error quotes of our datagram, perhaps nothing of use.
 
         Yields the requests that end by it: the one whose branch is quoted, else all to that destination.
         """
         if data.startswith(b"SIP/2.0 "):
             return  # a response of ours, its branch is the peer's
-        start = data.find(b";branch=") + 8
-        end = data.find(b";", start)  # ours are followed by `;rport`, unless the quotation was cut
-        if start >= 8 and end >= 0:
-            quoted = self._exchanges.get(data[start:end])
+        branch = _branch_of(data)
+        if branch:
+            quoted = self._exchanges.get(branch)
             failed = [] if quoted is None else [quoted]  # none: of a transaction that has ended
         else:
-            failed = [one for one in self._exchanges.values() if one.request.destination == destination]
+            hop = (destination, _UDP)
+            failed = [one for one in self._exchanges.values() if one.request.destination[:2] == hop]
+        yield from self._fail(failed, ending, detail, now=now)
+
+    def lose(self, hop: Hop, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
+        """Take the end of the connection to `hop`; yields the requests that were waiting for an answer over it."""
+        waiting = [one for one in self._exchanges.values() if one.request.destination == hop]
+        yield from self._fail(waiting, ending, detail, now=now)
+
+    def _fail(self, failed: list[_Exchange], ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
         for exchange in failed:
             if exchange.fail() is Effect.FAILURE:
                 yield self._finish(exchange, ending, 0, now=now, detail=detail)
@@ -316,11 +360,13 @@ class UserAgentClient:
             self._completed.discard(self._k.popleft()[1])
         while self._first_e and self._first_e[0][0] <= now:
             yield from self._expire(self._first_e.popleft()[1], now=now)
+        while self._reliable and self._reliable[0][0] <= now:
+            yield from self._expire(self._reliable.popleft()[1], now=now)
         while self._repeating and self._repeating[0][0] <= now:
             yield from self._expire(heapq.heappop(self._repeating)[2], now=now)
 
     def _expire(self, exchange: _Exchange, *, now: float) -> Iterator[Output]:
-        if exchange.state is State.COMPLETED or exchange.state is State.TERMINATED:
+        if not exchange.waiting:
             return
         effect = exchange.advance(now=now)
         if effect is Effect.TIMEOUT:
@@ -334,10 +380,12 @@ class UserAgentClient:
 
     def next_deadline(self) -> float | None:
         """Return when `advance` wants to be called; None when nothing is pending."""
-        first = self._first_e
-        while first and (first[0][1].state is State.COMPLETED or first[0][1].state is State.TERMINATED):
-            first.popleft()
-        deadline = first[0][0] if first else None
+        deadline = None
+        for in_order in (self._first_e, self._reliable):
+            while in_order and not in_order[0][1].waiting:
+                in_order.popleft()
+            if in_order and (deadline is None or in_order[0][0] < deadline):
+                deadline = in_order[0][0]
         if self._repeating and (deadline is None or self._repeating[0][0] < deadline):
             deadline = self._repeating[0][0]
         if self._k and (deadline is None or self._k[0][0] + _FORGET_LATE < deadline):
@@ -360,9 +408,16 @@ class UserAgentClient:
     def _retire(self, exchange: _Exchange) -> None:
         branch = exchange.branch
         del self._exchanges[branch]
-        if exchange.state is State.COMPLETED:
+        if exchange.state is State.COMPLETED and not exchange.reliable:
             self._completed.add(branch)
             self._k.append((exchange.due_at, branch))
+
+
+def _branch_of(data: bytes) -> bytes:
+    """Return the branch of a request of ours, b'' when what is quoted of it ends before."""
+    start = data.find(b";branch=") + 8
+    end = data.find(b";", start)  # ours are followed by `;rport`, unless the quotation was cut
+    return data[start:end] if start >= 8 and end >= 0 else b""
 
 
 def _challenges(response: Response) -> list[Challenge]:

@@ -19,7 +19,7 @@ _MAX_U32: Final = 2**32 - 1
 
 _TEXT_COLUMNS: Final = (
     "aor", "contact", "path", "vendor", "site", "auth_username", "auth_password", "lines", "call_id", "random_delay",
-    "forced_delay", "reboots",
+    "forced_delay", "reboots", "received",
 )  # fmt: skip
 
 

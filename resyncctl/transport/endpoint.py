@@ -6,17 +6,29 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
 
-from resyncctl.clock import monotonic
+from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
+from resyncctl.sip.hop import LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
-from resyncctl.sip.uac import Ending, Outgoing, Output, Result, Transmit, UserAgentClient
+from resyncctl.sip.uac import Ending, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address
-from resyncctl.transport.link import Link, Network
-from resyncctl.transport.udp import ending_of, family_of
+from resyncctl.transport.flow import Flow, FlowLimits, Flows, Passenger
+from resyncctl.transport.link import Link, Network, ending_of
+from resyncctl.transport.udp import family_of
+
+if TYPE_CHECKING:
+    from resyncctl.sip.digest import Credentials
+    from resyncctl.transport.agent import Prepare, Request
+    from resyncctl.transport.trace import Tracer
 
 ANY: Address = ("", 0)
 """Local address for "wherever the first datagram leaves from"."""
+_UDP: Final = Transport.UDP
+_NO_TCP: Final = frozenset({Ending.REFUSED, Ending.NO_CONNECTION, Ending.NO_ROUTE, Ending.NOT_SENT})
+"""How a connection is not made where nothing speaks TCP, or something on the way lets only UDP through."""
 
 
 class RandomTokens:
@@ -35,30 +47,76 @@ class RandomTokens:
         return self._block[start : start + 16]
 
 
-class Endpoint:
-    """A SIP user agent client on UDP. `on_result` is called once for every request that was sent, from the event loop.
+@dataclass(slots=True, eq=False)
+class _Ride:
+    """A request on its way over a connection; the SIP core takes it for the request itself.
 
-    `local` is the address to send from: `ANY`, an address with port 0, or address and port. A second address family is
-    opened when the first phone of that family comes, unless `local` fixes the family.
+    `large`: it goes over TCP for its size alone, and over UDP where that is not spoken (RFC 3261 18.1.1).
     """
 
-    def __init__(
+    request: Request
+    key: Hashable
+    hop: Hop
+    large: bool = False
+    flow: Flow | None = None
+
+    @property
+    def method(self) -> str:
+        return self.request.method
+
+    @property
+    def request_uri(self) -> str:
+        return self.request.request_uri
+
+    @property
+    def destination(self) -> Hop:
+        return self.hop
+
+    @property
+    def credentials(self) -> Credentials | None:
+        return self.request.credentials
+
+    @property
+    def body(self) -> bytes:
+        return self.request.body
+
+    def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
+        return self.request.render(token=token, branch=branch, cseq=cseq, extra=extra)
+
+
+class Endpoint:
+    """A SIP user agent client over UDP, TCP and TLS; see `transport.agent.Agent`.
+
+    `local` is the address to send from: `ANY`, an address with port 0, or address and port (which is that of UDP: a
+    connection takes any port). A second address family is opened when the first phone of that family comes, unless `local`
+    fixes the family. `prepare` makes a request ready for its hop just before its transaction begins.
+    """
+
+    def __init__(  # noqa: PLR0913  (most have a default that only tests change)
         self,
         network: Network,
         *,
         local: Address = ANY,
         timers: Timers,
         on_result: Callable[[Result], None],
+        prepare: Prepare,
+        limits: FlowLimits | None = None,
+        tracer: Tracer | None = None,
         new_token: Callable[[], str] | None = None,
         clock: Callable[[], float] = monotonic,
     ) -> None:
         self._network = network
         self._local = local
         self._on_result = on_result
+        self._prepare = prepare
         self._clock = clock
         self._first_timer = min(timers.t1, timers.timeout)
         self._core = UserAgentClient(timers=timers, new_token=RandomTokens() if new_token is None else new_token)
         self._links: dict[socket.AddressFamily, Link] = {}
+        self._flows = Flows(network, self, local=local[0], limits=limits or FlowLimits(), clock=clock)
+        self._tracer = tracer
+        self._sources: dict[str, str] = {}
+        """For the trace: which address of ours a link sends from, by where to."""
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = float("inf")
         self._closed = False
@@ -68,7 +126,17 @@ class Endpoint:
         """The SIP core, for its counters."""
         return self._core
 
-    def link_for(self, destination: Address) -> Link:
+    @property
+    def connections(self) -> int:
+        """How many connections there are."""
+        return len(self._flows)
+
+    def bind(self) -> None:
+        """Open the socket that a fixed local address needs; see `Agent.bind`."""
+        if self._local[0]:
+            self._link_for(self._local)
+
+    def _link_for(self, destination: Address) -> Link:
         """Return the link that leads to `destination`, opened if need be; raise TransportError when there is none."""
         family = family_of(destination[0])
         link = self._links.get(family)
@@ -80,24 +148,47 @@ class Endpoint:
         host, port = self._local
         if not host:
             return self._network.open_towards(destination, port, self)
-        if family_of(host) is not family:
-            raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
+        self._check_family(family, destination)
         return self._network.open((host, port), self)
 
-    def send(self, request: Outgoing, key: Hashable) -> float:
-        """Start a transaction and return when its datagram left, on the endpoint's clock."""
+    def _check_family(self, family: socket.AddressFamily, destination: Address) -> None:
+        host = self._local[0]
+        if host and family_of(host) is not family:
+            raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
+
+    def send(self, request: Request, key: Hashable) -> float:
+        """Take a request; over UDP it leaves now. See `Agent.send`."""
+        hop = request.destination
+        if hop[1] is not _UDP:
+            self._check_family(family_of(hop.address[0]), hop.address)
+            self._flows.take(_Ride(request, key, hop))
+            return self._clock()
+        link = self._link_for(hop[0])
+        self._prepare(request, link.local, hop)
         now = self._clock()
-        destination = request.destination
         data = self._core.start(request, key, now=now)
-        self._transmit(data, destination)
+        if len(data) > LARGE:
+            self._core.withdraw(data)
+            self._flows.take(_Ride(request, key, hop._replace(transport=Transport.TCP), large=True))
+            return now
+        self._transmit(data, hop)
         if now + self._first_timer < self._timer_at:
             self._arm()
         return now
 
+    def _send_large(self, ride: _Ride) -> None:
+        """Send a large request over UDP after all."""
+        hop = ride.request.destination
+        self._prepare(ride.request, self._link_for(hop.address).local, hop)
+        self._transmit(self._core.start(ride.request, ride.key, now=self._clock()), hop)
+        self._arm()
+
     def datagram_received(self, data: bytes, source: Address) -> None:
         """Take a datagram from a link."""
+        if self._tracer is not None:
+            self._trace(data, _UDP, self._link_for(source).local, source, sent=False)
         output = self._core.receive(data, source, now=self._clock())
-        if type(output) is Result:  # nearly always
+        if type(output) is Result and type(output.key) is not _Ride:  # nearly always
             self._on_result(output)
         elif output is not None:
             self._do(output)
@@ -107,10 +198,40 @@ class Endpoint:
         if self._closed:
             return
         for result in self._core.fail(quoted, destination, ending, detail, now=self._clock()):
-            self._on_result(result)
+            self._do(result)
+
+    def flow_opened(self, flow: Flow, passenger: Passenger) -> None:
+        """Send a request over its connection."""
+        ride = _ride(passenger)
+        ride.flow = flow
+        self._prepare(ride.request, flow.local, ride.hop)
+        data = self._core.start(ride, ride, now=self._clock())
+        self._write(flow, data)
+        self._arm()
+
+    def flow_refused(self, passenger: Passenger, ending: Ending, detail: str) -> None:
+        """Report that there is no connection for a request."""
+        if not self._closed:
+            self._do(Result(_ride(passenger), ending, 0, 0.0, self._clock(), -1, detail))
+
+    def flow_received(self, flow: Flow, data: bytes) -> None:
+        """Take a message from a connection; what answers it goes back over the same."""
+        if self._tracer is not None:
+            self._trace(data, flow.hop.transport, flow.local, flow.hop.address, sent=False)
+        output = self._core.receive(data, flow.hop.address, now=self._clock())
+        if type(output) is Reply:
+            self._write(flow, output.data)
+        elif output is not None:
+            self._do(output)
+
+    def flow_lost(self, flow: Flow, ending: Ending, detail: str) -> None:
+        """Report that a connection has ended: whatever waits for an answer over it will get none."""
+        if not self._closed:
+            for result in self._core.lose(flow.hop, ending, detail, now=self._clock()):
+                self._do(result)
 
     def close(self) -> None:
-        """Close the links; requests that are still waiting end without a result. Idempotent."""
+        """Close links and connections; requests that are still waiting end without a result. Idempotent."""
         self._closed = True
         if self._timer is not None:
             self._timer.cancel()
@@ -118,27 +239,65 @@ class Endpoint:
         for link in self._links.values():
             link.close()
         self._links.clear()
+        self._flows.close()
 
     def _do(self, output: Output) -> None:
         match output:
             case Result():
-                self._on_result(output)
+                self._tell(output)
             case Transmit():
                 self._transmit(output.data, output.destination)
                 self._arm()
+            case Reply():
+                self._transmit(output.data, Hop(output.destination))
 
-    def _transmit(self, data: bytes, destination: Address) -> None:
+    def _tell(self, result: Result) -> None:
+        ride = result.key
+        if type(ride) is not _Ride:
+            self._on_result(result)
+            return
+        if ride.flow is not None:
+            self._flows.settled(ride.flow)
+        if ride.large and not result.sent_at and result.ending in _NO_TCP:
+            self._send_large(ride)
+        else:
+            self._on_result(result._replace(key=ride.key))
+
+    def _write(self, flow: Flow, data: bytes) -> None:
+        if self._tracer is not None:
+            self._trace(data, flow.hop.transport, flow.local, flow.hop.address, sent=True)
+        flow.write(data)
+
+    def _transmit(self, data: bytes, hop: Hop) -> None:
+        if hop[1] is not _UDP:
+            flow = self._flows.find(hop)
+            if flow is not None:
+                self._write(flow, data)
+            return
         try:
-            self.link_for(destination).send(data, destination)
+            link = self._link_for(hop[0])
+            if self._tracer is not None:
+                self._trace(data, _UDP, link.local, hop.address, sent=True)
+            link.send(data, hop[0])
         except TransportError as error:
-            self._refuse(data, destination, Ending.NO_ROUTE, str(error))
+            self._refuse(data, hop.address, Ending.NO_ROUTE, str(error))
         except OSError as error:
             number = error.errno or 0
-            self._refuse(data, destination, ending_of(number), f"cannot send: {os.strerror(number)}")
+            self._refuse(data, hop.address, ending_of(number), f"cannot send: {os.strerror(number)}")
 
     def _refuse(self, data: bytes, destination: Address, ending: Ending, detail: str) -> None:
         # Later, not now: whoever called `send` has not noted yet that the request is on its way.
         asyncio.get_running_loop().call_soon(self.delivery_failed, data, destination, ending, detail)
+
+    def _trace(self, data: bytes, transport: Transport, local: Address, remote: Address, *, sent: bool) -> None:
+        """Hand a message to the trace, with the address that the routing table sends it from."""
+        assert self._tracer is not None  # noqa: S101  (the callers have looked)
+        if transport is _UDP and not self._local[0]:
+            source = self._sources.get(remote[0])
+            if source is None:
+                source = self._sources[remote[0]] = self._network.source_for(remote)
+            local = (source, local[1])
+        self._tracer.message(data, transport=transport, local=local, remote=remote, sent=sent, at_us=now_us())
 
     def _arm(self) -> None:
         deadline = self._core.next_deadline()
@@ -156,3 +315,8 @@ class Endpoint:
         for output in self._core.advance(now=self._clock()):
             self._do(output)
         self._arm()
+
+
+def _ride(passenger: Passenger) -> _Ride:
+    assert isinstance(passenger, _Ride)  # noqa: S101  (what `send` gave)
+    return passenger

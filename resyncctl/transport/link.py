@@ -1,9 +1,14 @@
-"""What the endpoint needs of a network: links that carry datagrams, real (`udp`) or in memory (`memory`)."""
+"""What the endpoint needs of a network: links that carry datagrams, and connections, real (`ip`) or in memory (`memory`)."""
 
 from __future__ import annotations
 
-from typing import Protocol
+import asyncio
+import errno
+import os
+import ssl
+from typing import Final, NamedTuple, Protocol
 
+from resyncctl.sip.hop import Hop
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
 
@@ -32,8 +37,28 @@ class Link(Protocol):
         """Stop receiving; idempotent."""
 
 
+class Connection(Protocol):
+    """What is needed of an asyncio.Transport."""
+
+    def write(self, data: bytes) -> None:
+        """Send, as soon as the peer takes it."""
+
+    def close(self) -> None:
+        """End after what has been written; idempotent."""
+
+    def abort(self) -> None:
+        """End at once."""
+
+
+class Refusal(NamedTuple):
+    """Why there is no connection."""
+
+    ending: Ending
+    detail: str
+
+
 class Network(Protocol):
-    """Where links are opened."""
+    """Where links and connections are opened."""
 
     def open(self, local: Address, receiver: Receiver) -> Link:
         """Bind a link (port 0 = any); raise TransportError when that is impossible."""
@@ -43,3 +68,39 @@ class Network(Protocol):
 
     def source_for(self, destination: Address) -> str:
         """Return the local address that a datagram to `destination` leaves from; raise TransportError without a route."""
+
+    async def connect(self, hop: Hop, local: str, protocol: asyncio.Protocol) -> Refusal | None:
+        """Connect `protocol` to the hop over its transport, from the address `local` ('' = any); None when that worked.
+
+        `connection_made` has been called then. It waits for as long as the caller lets it.
+        """
+
+
+def ending_of(number: int) -> Ending:
+    """Translate an errno from ICMP, from connecting or from sending into how the request ends."""
+    if number == errno.ECONNREFUSED:
+        return Ending.REFUSED
+    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET}:
+        return Ending.NO_ROUTE
+    return Ending.NO_CONNECTION if number == errno.ETIMEDOUT else Ending.NOT_SENT
+
+
+_VERDICTS: Final = {9: Ending.EXPIRED, 10: Ending.EXPIRED, 62: Ending.WRONG_NAME, 64: Ending.WRONG_NAME}
+"""X509_V_ERR_* of OpenSSL (x509_vfy.h): not yet valid, expired, another host name, another IP address."""
+TLS_ENDINGS: Final = frozenset({Ending.NO_TLS, Ending.NOT_TRUSTED, Ending.EXPIRED, Ending.WRONG_NAME})
+
+
+def ending_of_error(error: Exception, hop: Hop) -> Refusal:
+    """Say how a connection ends by an error; for TLS with what is wrong with the certificate."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return Refusal(
+            Ending.NOT_TRUSTED, f"TLS: the certificate for {hop.name} is not accepted: {error.verify_message}"
+        )
+    if isinstance(error, ssl.SSLError):
+        return Refusal(Ending.NOT_TRUSTED, f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}")
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return Refusal(Ending.CONNECTION_LOST, "the peer has reset the connection")
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None:
+        return Refusal(Ending.NO_CONNECTION, f"no connection: {error}")
+    return Refusal(ending_of(number), f"no connection: {os.strerror(number)}")

@@ -6,12 +6,14 @@ import asyncio
 import errno
 import os
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from resyncctl.errors import TransportError
+from resyncctl.sip.hop import Hop
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
-from resyncctl.transport.link import Link, Receiver
+from resyncctl.transport.link import Link, Receiver, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +30,7 @@ class Weather:
 
 
 class MemoryNetwork:
-    """Links in one process. A datagram to an address that nobody has opened is refused, as ICMP would.
+    """Links and connections in one process. What goes to an address that nobody has opened is refused, as ICMP and TCP would.
 
     `rng` decides loss and the like, so that a seed repeats a run. Works on any event loop, also one with its own time.
     """
@@ -37,6 +39,7 @@ class MemoryNetwork:
         self._rng = rng
         self.weather = Weather() if weather is None else weather
         self._links: dict[Address, MemoryLink] = {}
+        self._listeners: dict[Address, Callable[[], asyncio.Protocol]] = {}
         self._next_port = 49_152
         self.sent = 0
         """Datagrams handed over, those that were lost on the way included."""
@@ -63,6 +66,26 @@ class MemoryNetwork:
     def source_for(self, destination: Address) -> str:
         """Every address is reached from the loopback address of its family."""
         return "::1" if ":" in destination[0] else "127.0.0.1"
+
+    def listen(self, local: Address, make: Callable[[], asyncio.Protocol]) -> None:
+        """Take connections to that address, over whatever transport; `make` makes the protocol of each."""
+        self._listeners[local] = make
+
+    async def connect(self, hop: Hop, local: str, protocol: asyncio.Protocol) -> Refusal | None:
+        """Connect to a listener; see `Network.connect`. Loss on the way there shows as silence."""
+        await asyncio.sleep(self.weather.delay)
+        if self._rng.random() < self.weather.loss:
+            await asyncio.get_running_loop().create_future()
+        make = self._listeners.get(hop.address)
+        if make is None or self._rng.random() < self.weather.resets:
+            return Refusal(Ending.REFUSED, "no connection: Connection refused")
+        self._next_port += 1
+        name = (local or self.source_for(hop.address), self._next_port)
+        ours, theirs = MemoryConnection(self, name, protocol), MemoryConnection(self, hop.address, make())
+        ours.peer, theirs.peer = theirs, ours
+        theirs.protocol.connection_made(theirs)
+        protocol.connection_made(ours)
+        return None
 
     def carry(self, data: bytes, source: MemoryLink, destination: Address) -> None:
         """Take a datagram and deliver it, or not, as the weather is."""
@@ -110,3 +133,49 @@ class MemoryLink:
         if not self.closed:
             self.closed = True
             self._network.forget(self.local)
+
+
+class MemoryConnection(asyncio.Transport):
+    """One end of a connection in memory: bytes arrive in order, later by the weather's delay."""
+
+    def __init__(self, network: MemoryNetwork, local: Address, protocol: asyncio.Protocol) -> None:
+        super().__init__({"sockname": local})
+        self.protocol = protocol
+        self.peer: MemoryConnection
+        self.written = bytearray()
+        """All that was written to this end."""
+        self._network = network
+        self._closed = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Send bytes to the other end."""
+        if not self._closed:
+            self.written += data
+            self._later(self.peer.arrive, bytes(data))
+
+    def arrive(self, data: bytes) -> None:
+        """Take bytes from the other end."""
+        if not self._closed:
+            self.protocol.data_received(data)
+
+    def is_closing(self) -> bool:
+        """Say whether this end has been closed."""
+        return self._closed
+
+    def close(self) -> None:
+        """End the connection; the other end learns of it after what has been written."""
+        self.end(None)
+
+    def abort(self) -> None:
+        """End the connection."""
+        self.end(None)
+
+    def end(self, error: Exception | None) -> None:
+        """Close this end and tell both, this one with `error`. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
+            self._later(self.peer.end, None)
+
+    def _later(self, call: Callable[..., None], argument: object) -> None:
+        asyncio.get_running_loop().call_later(self._network.weather.delay, call, argument)

@@ -18,9 +18,8 @@ from typing import Final
 
 from resyncctl.errors import TransportError
 from resyncctl.sip.grammar import MAX_MESSAGE
-from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
-from resyncctl.transport.link import Link, Receiver
+from resyncctl.transport.link import Receiver, ending_of
 
 _READS_PER_WAKE_UP: Final = 64
 """Datagrams read before other work of the loop gets its turn."""
@@ -38,41 +37,6 @@ _TRANSIENT: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, e
 def family_of(address: str) -> socket.AddressFamily:
     """Return AF_INET6 for an address with a colon, else AF_INET."""
     return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
-def ending_of(number: int) -> Ending:
-    """Translate an errno from ICMP or from sending into how the request ends."""
-    if number == errno.ECONNREFUSED:
-        return Ending.REFUSED
-    if number in {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOPROTOOPT, errno.EHOSTDOWN, errno.ENONET}:
-        return Ending.NO_ROUTE
-    return Ending.NOT_SENT
-
-
-class UdpNetwork:
-    """Opens real sockets on the running event loop."""
-
-    def open(self, local: Address, receiver: Receiver) -> Link:
-        """Bind a UDP socket (port 0 = any); raise TransportError when the address or port cannot be used."""
-        return UdpLink(local, receiver)
-
-    def open_towards(self, destination: Address, port: int, receiver: Receiver) -> Link:
-        """Bind a UDP socket to every address: the routing table chooses the source for each phone."""
-        source = self.source_for(destination)
-        link = UdpLink(("::" if ":" in source else "0.0.0.0", port), receiver)
-        link.local = (source, link.local[1])
-        return link
-
-    def source_for(self, destination: Address) -> str:
-        """Ask the routing table which local address leads to `destination`; raise TransportError without a route."""
-        try:
-            with socket.socket(family_of(destination[0]), socket.SOCK_DGRAM) as probe:
-                probe.connect(destination)
-                return str(probe.getsockname()[0])
-        except OSError as error:
-            raise TransportError(
-                f"there is no route to {destination[0]} from this machine ({error.strerror}); check --local-address"
-            ) from error
 
 
 class UdpLink:

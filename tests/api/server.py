@@ -21,7 +21,7 @@ import uvloop
 
 from resyncctl.api.app import create_app
 from resyncctl.api.services import make_services
-from resyncctl.config import Settings
+from resyncctl.config import Settings, Source
 from resyncctl.engine.access import Access, Scope
 from resyncctl.engine.app import new_owner
 from resyncctl.engine.hooks import Hooks
@@ -38,11 +38,12 @@ class ApiServer(ServerProcess):
     """The API on a free port of loopback. `settings` are those of the service."""
 
     def __init__(
-        self, redis_url: str, *, sources: Mapping[str, Path] | None = None, **settings: int | float | str
+        self, redis_url: str, *, sources: Mapping[str, Path | Source] | None = None, **settings: int | float | str
     ) -> None:
         super().__init__("api")
         self._redis_url = redis_url
-        self._sources = dict(sources or {})
+        named = (sources or {}).items()
+        self._sources = {name: one if isinstance(one, Source) else Source(one) for name, one in named}
         self._settings = settings
         self._port = 0
 
@@ -52,7 +53,7 @@ class ApiServer(ServerProcess):
             **self._settings,
             "redis_url": self._redis_url,
             "data_dir": str(self.directory),
-            "sources": {name: str(path) for name, path in self._sources.items()},
+            "sources": {name: [str(one.file), one.from_domain] for name, one in self._sources.items()},
         }
         config = self.directory / "config.json"
         config.write_text(json.dumps(values), encoding="utf-8")
@@ -100,7 +101,7 @@ def make_token(redis_url: str, name: str, scope: Scope, *, expires_us: int | Non
 async def serve(values: Mapping[str, Any]) -> None:
     """Serve until SIGTERM."""
     plain = {name: value for name, value in values.items() if name not in {"data_dir", "sources"}}
-    sources = {name: Path(path) for name, path in values["sources"].items()}
+    sources = {name: Source(Path(file), domain) for name, (file, domain) in values["sources"].items()}
     settings = Settings(data_dir=Path(values["data_dir"]), sources=sources, **plain)
     log = make_logger(settings.log_level)
     store = RedisStore(settings.redis_url)

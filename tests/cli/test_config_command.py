@@ -38,6 +38,13 @@ def test_show_says_where_each_value_comes_from(ask: Ask, resyncctl: Resyncctl, m
         "requests_per_second": ("50.0", "default"),
         "max_streams": ("7", f"{file}:1"),
         "max_body": ("33554432", "default"),
+        "engine": ("asyncio", "default"),
+        "nameserver": ("none", "default"),
+        "trace": ("none", "default"),
+        "sip_tls_ca": ("none", "default"),
+        "sip_tls_cert": ("none", "default"),
+        "sip_tls_key": ("none", "default"),
+        "sip_tls_verify": ("True", "default"),
         "sources.hq.file": (str(resyncctl.directory / "hq.csv"), f"{file}:3"),
     }
 

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from resyncctl.config import Settings, load, parse_listen
+from resyncctl.config import Settings, Source, load, parse_listen, shown
 from resyncctl.config.model import Model
 from resyncctl.errors import InputError
+from resyncctl.rollout.model import Engine
 from tests.config.conftest import Load
 
 EXAMPLE = Path(__file__).parents[2] / "deploy" / "resyncctl.toml"
@@ -29,6 +30,13 @@ DEFAULTS: dict[str, object] = {
     "requests_per_second": 50.0,
     "max_streams": 200,
     "max_body": 33_554_432,
+    "engine": "asyncio",
+    "nameserver": "",
+    "trace": (),
+    "sip_tls_ca": None,
+    "sip_tls_cert": None,
+    "sip_tls_key": None,
+    "sip_tls_verify": True,
     "sources": {},
 }
 
@@ -69,8 +77,16 @@ def test_a_file_sets_every_key(written: Load, tmp_path: Path) -> None:
         "requests_per_second = 2.5",
         "max_streams = 7",
         'max_body = "5 MiB"',
+        'engine = "pjsua2"',
+        'nameserver = "[2001:db8::53]:5353"',
+        'trace = ["/var/all.pcap", "hep:homer.example.com:9060"]',
+        'sip_tls_ca = "/sip/ca.pem"',
+        'sip_tls_cert = "/sip/cert.pem"',
+        'sip_tls_key = "/sip/key.pem"',
+        "sip_tls_verify = false",
         "[sources.hq]",
         'file = "/phones/hq.csv"',
+        'from_domain = "pbx.example.com"',
     )
     assert settings == Settings(
         redis_url="redis+sentinel://a:26379,b:26379/main/0",
@@ -84,7 +100,14 @@ def test_a_file_sets_every_key(written: Load, tmp_path: Path) -> None:
         requests_per_second=2.5,
         max_streams=7,
         max_body=5 * 1024 * 1024,
-        sources={"hq": Path("/phones/hq.csv")},
+        engine=Engine.PJSUA2,
+        nameserver="[2001:db8::53]:5353",
+        trace=("/var/all.pcap", "hep:homer.example.com:9060"),
+        sip_tls_ca=Path("/sip/ca.pem"),
+        sip_tls_cert=Path("/sip/cert.pem"),
+        sip_tls_key=Path("/sip/key.pem"),
+        sip_tls_verify=False,
+        sources={"hq": Source(Path("/phones/hq.csv"), "pbx.example.com")},
     )
     assert settings.address == ("::", 443)
 
@@ -104,7 +127,15 @@ def test_every_key_can_be_set_in_the_environment() -> None:
             "RESYNCCTL_MAX_BODY": "64KiB",
             "RESYNCCTL_TLS_CERT": "/c",
             "RESYNCCTL_TLS_KEY": "/k",
+            "RESYNCCTL_ENGINE": "pjsua2",
+            "RESYNCCTL_NAMESERVER": "192.0.2.53",
+            "RESYNCCTL_TRACE": '["/t.pcap", "hep:[2001:db8::1]"]',
+            "RESYNCCTL_SIP_TLS_CA": "/a",
+            "RESYNCCTL_SIP_TLS_CERT": "/sc",
+            "RESYNCCTL_SIP_TLS_KEY": "/sk",
+            "RESYNCCTL_SIP_TLS_VERIFY": "no",
             "RESYNCCTL_SOURCES__HQ__FILE": "/hq.csv",
+            "RESYNCCTL_SOURCES__HQ__FROM_DOMAIN": "192.0.2.1",
             "RESYNCCTL_SOURCES__NEW_YORK__FILE": "/ny.csv",
         }
     )
@@ -115,7 +146,14 @@ def test_every_key_can_be_set_in_the_environment() -> None:
         "max_body": 65_536,
         "tls_cert": Path("/c"),
         "tls_key": Path("/k"),
-        "sources": {"hq": Path("/hq.csv"), "new_york": Path("/ny.csv")},
+        "engine": "pjsua2",
+        "nameserver": "192.0.2.53",
+        "trace": ("/t.pcap", "hep:[2001:db8::1]"),
+        "sip_tls_ca": Path("/a"),
+        "sip_tls_cert": Path("/sc"),
+        "sip_tls_key": Path("/sk"),
+        "sip_tls_verify": False,
+        "sources": {"hq": Source(Path("/hq.csv"), "192.0.2.1"), "new_york": Source(Path("/ny.csv"))},
     }
 
 
@@ -132,10 +170,12 @@ def test_the_log_level_of_the_environment_counts_with_and_without_a_file(written
 
 def test_sources_of_the_environment_are_added_to_those_of_the_file_whose_spelling_stays(written: Load) -> None:
     settings = written(
-        'sources.HQ.file = "/old"', 'sources.lab.file = "/lab"',
-        environ={"SOURCES__HQ__FILE": "/new", "SOURCES__SHOP__FILE": "/shop"},
+        'sources.HQ = {file = "/old", from_domain = "hq.example"}', 'sources.lab.file = "/lab"',
+        environ={"SOURCES__HQ__FILE": "/new", "SOURCES__SHOP__FILE": "/shop", "SOURCES__LAB__FROM_DOMAIN": "lab.example"},
     )  # fmt: skip
-    assert settings.sources == {"HQ": Path("/new"), "lab": Path("/lab"), "shop": Path("/shop")}
+    assert settings.sources == {
+        "HQ": Source(Path("/new"), "hq.example"), "lab": Source(Path("/lab"), "lab.example"), "shop": Source(Path("/shop")),
+    }  # fmt: skip
 
 
 def test_relative_paths_in_the_file_start_at_its_directory(
@@ -145,14 +185,27 @@ def test_relative_paths_in_the_file_start_at_its_directory(
     monkeypatch.setenv("HOME", "/home/of")
     settings = written(
         'data_dir = "data"', 'tls_cert = "../cert.pem"', 'sources.hq.file = "hq.csv"', 'sources.mine.file = "~/m.csv"',
+        'sip_tls_ca = "ca.pem"', 'sip_tls_cert = "sip/cert.pem"', 'sip_tls_key = "~/sip.pem"',
+        'trace = ["t.pcap", "~/t.pcap", "hep:homer", "HEP://homer:9060/"]',
         environ={"TLS_KEY": "key.pem", "SOURCES__LAB__FILE": "lab.csv"},
     )  # fmt: skip
     assert settings.data_dir == tmp_path / "data"
     assert settings.tls_cert == tmp_path / "../cert.pem"
     assert settings.tls_key == Path("/key.pem")
     assert settings.sources == {
-        "hq": tmp_path / "hq.csv", "lab": Path("/lab.csv"), "mine": Path("/home/of/m.csv"),
+        "hq": Source(tmp_path / "hq.csv"), "lab": Source(Path("/lab.csv")), "mine": Source(Path("/home/of/m.csv")),
     }  # fmt: skip
+    assert settings.sip_tls_ca == tmp_path / "ca.pem"
+    assert settings.sip_tls_cert == tmp_path / "sip/cert.pem"
+    assert settings.sip_tls_key == Path("/home/of/sip.pem")
+    assert settings.trace == (str(tmp_path / "t.pcap"), "/home/of/t.pcap", "hep:homer", "HEP://homer:9060/")
+
+
+def test_relative_capture_files_of_the_environment_start_where_the_command_does(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir("/")
+    assert plain({"RESYNCCTL_TRACE": '["t.pcap", "hep:homer"]'}).trace == ("/t.pcap", "hep:homer")
 
 
 def test_the_environment_names_the_file_when_the_command_line_does_not(tmp_path: Path) -> None:
@@ -194,7 +247,8 @@ def test_all_that_is_wrong_is_told_at_once_in_the_order_of_the_lines(written: Lo
         ' line 6: sources.hq.file is missing; write file = "PHONES.csv";'
         " line 7: pool 'a b' is not a name; use up to 64 letters, digits, '.', '_' and '-', a letter or a digit first;"
         " known keys: redis_url, data_dir, log_level, log_format, listen, tls_cert, tls_key, pool, pools,"
-        " requests_per_second, max_streams, max_body, sources;"
+        " requests_per_second, max_streams, max_body, engine, nameserver, trace, sip_tls_ca, sip_tls_cert, sip_tls_key,"
+        " sip_tls_verify, sources;"
         " nothing reads RESYNCCTL_MAX_BODYS, did you mean RESYNCCTL_MAX_BODY?;"
         " RESYNCCTL_LISTEN '9' is not HOST:PORT; write for example 127.0.0.1:8420 or [::1]:8420;"
         " --requests-per-second 'many' is not a number"
@@ -236,6 +290,55 @@ def test_a_file_that_cannot_be_read_is_not_said_to_lack_anything(written: Load) 
         ("max_streams = 1_000_000", "max_streams 1000000 is more than 100000"),
         ("max_body = 10", "max_body 10 is less than 1024"),
         ('max_body = "5 MB"', "max_body '5 MB' is not a whole number"),
+        ('engine = "sofia"', "engine 'sofia' is none of asyncio, pjsua2"),
+        ('engine = ""', "engine '' is none of asyncio, pjsua2"),
+        ("nameserver = 53", "nameserver is not text in quotes"),
+        (
+            'nameserver = "dns.example.com"',
+            (
+                "nameserver 'dns.example.com' is not the address of a name server; write IP, IP:PORT or [IPv6]:PORT, and no"
+                " host name"
+            ),
+        ),
+        ('nameserver = "192.0.2.53:0"', "nameserver '192.0.2.53:0' is not the address of a name server"),
+        ('nameserver = "2001:db8::53]:53"', "nameserver '2001:db8::53]:53' is not the address of a name server"),
+        ('trace = "t.pcap"', 'trace is not a list; write ["FIRST", "SECOND"]'),
+        ("trace = [5]", "trace.0 is not text in quotes"),
+        ('trace = ["t.pcap", ""]', "trace.1 '' names no file"),
+        (
+            'trace = ["http://homer"]',
+            "trace.0 'http://homer' is neither a file nor a Homer collector; write FILE.pcap or hep:HOST[:PORT]",
+        ),
+        (
+            'trace = ["hep:"]',
+            (
+                "trace.0 'hep:' is not a Homer collector; write hep:HOST, hep:HOST:PORT or hep:CAPTURE_ID@HOST:PORT, IPv6 in"
+                " brackets"
+            ),
+        ),
+        ('trace = ["hep:homer:udp"]', "trace.0 'hep:homer:udp' is not a Homer collector"),
+        ("sip_tls_ca = true", "sip_tls_ca is not text in quotes"),
+        (
+            'sip_tls_key = "k.pem"',
+            "sip_tls_key is given without sip_tls_cert; give both, or a certificate whose file has the key too",
+        ),
+        ('sip_tls_verify = "never"', "sip_tls_verify 'never' is neither true nor false"),
+        ("sip_tls_verify = []", "sip_tls_verify [] is neither true nor false"),
+        (
+            'sources.hq = {file = "x", from_domain = "sip:pbx.example.com"}',
+            (
+                "sources.hq.from_domain 'sip:pbx.example.com' is not a host name or an IP address; write for example"
+                " pbx.example.com, without sip:, user and port"
+            ),
+        ),
+        ('sources.hq = {file = "x", from_domain = "a@b"}', "sources.hq.from_domain 'a@b' is not a host name"),
+        ('sources.hq = {file = "x", from_domain = "pbx:5060"}', "sources.hq.from_domain 'pbx:5060' is not a host name"),
+        ('sources.hq = {file = "x", from_domain = "-"}', "sources.hq.from_domain '-' is not a host name"),
+        ('sources.hq = {file = "x", from_domain = 5}', "sources.hq.from_domain is not text in quotes"),
+        (
+            'sources.hq = {file = "x", form_domain = "h"}',
+            "unknown key 'sources.hq.form_domain', did you mean sources.hq.from_domain?",
+        ),
         ("sources = 5", 'sources is not a table; write [sources.NAME] and below it file = "PHONES.csv"'),
         ("sources.hq = 5", "sources.hq is not a table"),
         ('sources.hq.file = ""', "sources.hq.file '' names no file"),
@@ -259,6 +362,20 @@ def test_a_value_that_cannot_be_used_is_told_with_line_and_key(written: Load, li
         ("SOURCES__HQ", "hq.csv", "RESYNCCTL_SOURCES__HQ is not a table"),
         ("SOURCES__HQ__FIEL", "x", "unknown key 'sources.hq.fiel', did you mean sources.hq.file?"),
         ("TLS_KEY", "/k", "RESYNCCTL_TLS_KEY is given without tls_cert"),
+        (
+            "SIP_TLS_KEY",
+            "/k",
+            "RESYNCCTL_SIP_TLS_KEY is given without sip_tls_cert; give both, or a certificate whose file",
+        ),
+        ("SIP_TLS_VERIFY", "maybe", "RESYNCCTL_SIP_TLS_VERIFY 'maybe' is neither true nor false"),
+        ("SIP_TLS_VERFY", "no", "nothing reads RESYNCCTL_SIP_TLS_VERFY, did you mean RESYNCCTL_SIP_TLS_VERIFY?"),
+        ("ENGINE", "ASYNCIO", "RESYNCCTL_ENGINE 'ASYNCIO' is none of asyncio, pjsua2"),
+        ("NAMESERVER", "localhost", "RESYNCCTL_NAMESERVER 'localhost' is not the address of a name server"),
+        ("TRACE", "t.pcap", 'RESYNCCTL_TRACE is no list; write it in JSON, ["FIRST", "SECOND"]'),
+        ("TRACE", '["hep:h:0"]', "RESYNCCTL_TRACE__0 'hep:h:0' is not a Homer collector"),
+        ("POOLS", "berlin=ber-*", 'RESYNCCTL_POOLS is no list; write it in JSON, ["FIRST", "SECOND"]'),
+        ("SOURCES__HQ__FROM_DOMAIN", "h", "RESYNCCTL_SOURCES__HQ__FILE is missing; write file"),
+        ("SOURCES__HQ__FROM_DOMAIN", "sip:h", "RESYNCCTL_SOURCES__HQ__FROM_DOMAIN 'sip:h' is not a host name"),
         ("REDIS_URI", "x", "nothing reads RESYNCCTL_REDIS_URI, did you mean RESYNCCTL_REDIS_URL?"),
         ("LISTEN__PORT", "1", "nothing reads RESYNCCTL_LISTEN__PORT, did you mean RESYNCCTL_LISTEN?"),
         (
@@ -331,10 +448,12 @@ def test_the_example_has_every_key_with_its_default(written: Load, monkeypatch: 
     monkeypatch.setenv("HOME", "/home/of")
     assert list(tomllib.loads(uncommented())) == [
         "redis_url", "data_dir", "log_level", "log_format", "listen", "tls_cert", "tls_key", "requests_per_second",
-        "max_streams", "max_body", "pool", "pools", "sources",
+        "max_streams", "max_body", "pool", "pools", "engine", "nameserver", "trace", "sip_tls_ca", "sip_tls_cert",
+        "sip_tls_key", "sip_tls_verify", "sources",
     ]  # fmt: skip
+    assert list(tomllib.loads(uncommented())["sources"]["hq"]) == [one.name for one in fields(Source)]
     settings = written(uncommented())
-    assert values(settings) == DEFAULTS | {"sources": {"hq": Path("/etc/resyncctl/hq.csv")}}
+    assert values(settings) == DEFAULTS | {"sources": {"hq": Source(Path("/etc/resyncctl/hq.csv"))}}
     assert settings.data_dir == Path("/home/of/.local/share/resyncctl")
 
 
@@ -342,6 +461,38 @@ def test_the_example_the_model_and_the_settings_have_the_same_keys() -> None:
     names = {one.name for one in fields(Settings)}
     assert set(Model.model_fields) == names
     assert set(tomllib.loads(uncommented())) == names
+
+
+def test_a_certificate_towards_phones_may_have_its_key_in_the_same_file(written: Load) -> None:
+    settings = written('sip_tls_cert = "/both.pem"')
+    assert (settings.sip_tls_cert, settings.sip_tls_key) == (Path("/both.pem"), None)
+
+
+def test_all_variables_that_are_no_lists_are_told_at_once() -> None:
+    with pytest.raises(InputError) as caught:
+        plain({"RESYNCCTL_POOLS": "x", "RESYNCCTL_SOURCES": "hq.csv", "RESYNCCTL_TRACE": "t", "RESYNCCTL_LISTEN": "9"})
+    for name in ("POOLS is no list", "SOURCES is no table", "TRACE is no list", "LISTEN '9' is not HOST:PORT"):
+        assert f"RESYNCCTL_{name}" in str(caught.value)
+
+
+def test_the_domain_of_a_source_is_kept_as_it_stands_in_a_uri(written: Load) -> None:
+    for written_domain, kept in {
+        "PBX.Example.com": "PBX.Example.com",
+        "pbx_1": "pbx_1",
+        "192.0.2.1": "192.0.2.1",
+        "2001:db8::1": "[2001:db8::1]",
+        "[2001:db8::1]": "[2001:db8::1]",
+        "": "",
+    }.items():
+        settings = written("[sources.hq]", 'file = "/hq.csv"', f'from_domain = "{written_domain}"')
+        assert settings.sources["hq"].from_domain == kept
+
+
+def test_settings_of_a_source_are_shown_by_their_dotted_key(written: Load) -> None:
+    settings = written('["sources"."a.b"]', 'file = "/hq.csv"', 'from_domain = "h"')
+    assert shown(settings, "sources.a.b.file") == Path("/hq.csv")
+    assert shown(settings, "sources.a.b.from_domain") == "h"
+    assert shown(settings, "engine") == "asyncio"
 
 
 def test_pool_without_a_glob_of_sites_is_told_how_to_write_it() -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from resyncctl.config import RELOADABLE, Changes, LiveSettings, Reloader, Settings, load
+from resyncctl.config import RELOADABLE, Changes, LiveSettings, Reloader, Settings, Source, load
 
 OLD = ('listen = "h:1"', "max_streams = 5", '[sources.hq]\nfile = "/hq.csv"')
 
@@ -52,14 +52,14 @@ def test_a_file_that_has_not_changed_changes_nothing(service: Service) -> None:
 def test_what_can_be_applied_is_in_force_at_once(service: Service) -> None:
     service.edit(
         'listen = "h:1"', "max_streams = 6", 'log_level = "debug"', "requests_per_second = 3", "max_body = 2048",
-        '[sources.lab]\nfile = "/lab.csv"',
+        '[sources.lab]\nfile = "/lab.csv"\nfrom_domain = "lab.example"',
     )  # fmt: skip
     changes = service.reload()
     assert changes.applied == ("log_level", "requests_per_second", "max_streams", "max_body", "sources")
     assert changes.restart == ()
     now = service.live.current
     assert (now.log_level, now.requests_per_second, now.max_streams, now.max_body) == ("debug", 3.0, 6, 2048)
-    assert now.sources == {"lab": Path("/lab.csv")}
+    assert now.sources == {"lab": Source(Path("/lab.csv"), "lab.example")}
 
 
 def test_what_needs_a_restart_stays_and_is_told_until_then(service: Service) -> None:
@@ -69,6 +69,24 @@ def test_what_needs_a_restart_stays_and_is_told_until_then(service: Service) -> 
     assert changes.restart == ("redis_url", "listen")
     assert (service.live.current.listen, service.live.current.redis_url) == ("h:1", "")
     assert service.reload() == Changes((), ("redis_url", "listen"), "")
+
+
+def test_how_requests_leave_waits_for_a_restart(service: Service) -> None:
+    keys = ("engine", "nameserver", "trace", "sip_tls_ca", "sip_tls_cert", "sip_tls_key", "sip_tls_verify")
+    service.edit(
+        *OLD[:2],
+        'engine = "pjsua2"', 'nameserver = "192.0.2.53"', 'trace = ["hep:homer"]', 'sip_tls_ca = "ca"', 'sip_tls_cert = "c"',
+        'sip_tls_key = "k"', "sip_tls_verify = false", OLD[2],
+    )  # fmt: skip
+    before = service.live.current
+    assert service.reload() == Changes((), keys, "")
+    assert service.live.current == before
+
+
+def test_another_domain_of_a_source_is_in_force_at_once(service: Service) -> None:
+    service.edit(*OLD, 'from_domain = "pbx.example.com"')
+    assert service.reload().applied == ("sources",)
+    assert service.live.current.sources == {"hq": Source(Path("/hq.csv"), "pbx.example.com")}
 
 
 def test_a_broken_file_keeps_the_settings_and_says_all_that_is_wrong(service: Service) -> None:
@@ -106,5 +124,6 @@ def test_every_setting_is_either_applied_at_once_or_waits_for_a_restart() -> Non
     names = {one.name for one in fields(Settings)}
     assert names >= RELOADABLE
     assert names - RELOADABLE == {
-        "redis_url", "data_dir", "log_format", "listen", "tls_cert", "tls_key", "pool", "pools",
+        "redis_url", "data_dir", "log_format", "listen", "tls_cert", "tls_key", "pool", "pools", "engine", "nameserver",
+        "trace", "sip_tls_ca", "sip_tls_cert", "sip_tls_key", "sip_tls_verify",
     }  # fmt: skip

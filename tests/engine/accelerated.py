@@ -20,6 +20,7 @@ from resyncctl.rollout.model import Options, RolloutId
 from resyncctl.sip.uas import Address
 from resyncctl.store.records import RolloutRecord
 from resyncctl.store.redis_store import RedisStore
+from resyncctl.transport.endpoint import Endpoint
 from resyncctl.transport.link import Link
 from resyncctl.transport.memory import MemoryNetwork
 from resyncctl.transport.resolver import Resolver
@@ -87,14 +88,16 @@ async def planned(store: RedisStore, name: str, options: Options, phones: list[M
 
 def surroundings(store: RedisStore, network: MemoryNetwork) -> Surroundings:
     """Return what a Sender works with, on the loop's own clock."""
+    clock = asyncio.get_running_loop().time
     return Surroundings(
         store=store,
-        network=network,
+        agent=lambda timers, on_result, prepare: Endpoint(
+            network, timers=timers, on_result=on_result, prepare=prepare, clock=clock
+        ),
         resolver=Resolver(),
         log=make_logger("error"),
-        local=("", 0),
         user_agent="test",
-        clock=asyncio.get_running_loop().time,
+        clock=clock,
     )
 
 

@@ -47,7 +47,7 @@ def test_what_a_retry_can_cure_is_tried_again_and_nothing_else(
         **dict.fromkeys(AGAIN, 2), **dict.fromkeys(NOT_AGAIN, 1), "ok.1": 1,
     }  # fmt: skip
     assert {times[user] for user in IN_VAIN} == {3}
-    assert (results["closed"]["attempts"], results["closed"]["reason"]) == (3, "ICMP port unreachable")
+    assert (results["closed"]["attempts"], results["closed"]["reason"]) == (3, "refused: nothing listens at that port")
     first, second = (one.at for one in phones.requests(["after503.1"]))
     assert 1.0 <= second - first < 1.3
     first, second, third = (one.at for one in phones.requests(["c480.2"]))

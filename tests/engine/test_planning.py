@@ -24,7 +24,7 @@ def targets_of(plan: Plan) -> list[Target]:
 
 def test_a_phone_is_reached_over_the_first_of_its_lines_that_can_be_sent_to() -> None:
     plan = plan_of(
-        {"aor": "sip:1@pbx.test", "contact": "sip:1@10.0.0.1;transport=tcp", "mac": "001122334455"},
+        {"aor": "sip:1@pbx.test", "contact": "sip:1@10.0.0.1;transport=ws", "mac": "001122334455"},
         {"aor": "sip:2@pbx.test", "contact": "sip:2@10.0.0.1", "mac": "001122334455"},
         {"aor": "sip:3@pbx.test", "contact": "sip:3@10.0.0.1", "mac": "001122334455"},
     )

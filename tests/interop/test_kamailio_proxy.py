@@ -178,7 +178,7 @@ def test_proxy_that_is_down_makes_every_phone_behind_it_unreachable(site: Site, 
 
     assert [row.verdict for row in sorted(rollout.rows, key=lambda row: row.aor)] == [
         ("accepted", 200, "OK"),
-        ("unreachable", 0, "ICMP port unreachable"),
+        ("unreachable", 0, "refused: nothing listens at that port"),
     ]
 
 

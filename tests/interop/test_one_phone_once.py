@@ -125,7 +125,7 @@ def test_silent_and_absent_ipv6_phones_are_unreachable_in_their_own_words(resync
         rollout = resyncctl.run(rows, "--attempts", "1", "--timeout", "1200ms")
 
         assert rollout.row(phone.uri()).verdict == ("unreachable", 0, "no answer (Timer F)")
-        assert rollout.row(absent).verdict == ("unreachable", 0, "ICMP port unreachable")
+        assert rollout.row(absent).verdict == ("unreachable", 0, "refused: nothing listens at that port")
         assert len(phone.received()) == 2
 
 
@@ -209,7 +209,7 @@ def test_retry_knows_the_credentials_of_the_phone_list(resyncctl: Resyncctl) -> 
     with SippPhone(challenge_verified(Credentials("alice", "wonderland")), port=port) as phone:
         second = resyncctl.retry(first.id)
 
-        assert first.rows[0].verdict == ("unreachable", 0, "ICMP port unreachable")
+        assert first.rows[0].verdict == ("unreachable", 0, "refused: nothing listens at that port")
         assert second.rows[0].verdict == ("accepted", 200, "OK")
         assert len(phone.received()) == 2
 

@@ -224,5 +224,5 @@ def test_a_condition_without_a_known_field_is_refused(condition: str) -> None:
         Selection([condition])
     assert str(caught.value) == (
         f"--where {condition!r}: write FIELD=GLOB with a field of aor, contact, path, user_agent, vendor, model, mac,"
-        " instance, site, tags, auth_username, auth_password, call_id, or a DBID_* one"
+        " instance, site, tags, auth_username, auth_password, call_id, received, or a DBID_* one"
     )

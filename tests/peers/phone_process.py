@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from typing import cast
 
 from tests.peers.message import TracedMessage
+from tests.peers.plain_client import Address, Transport, host_port
 from tests.peers.ports import free_port
 from tests.peers.process import REPOSITORY, ServerProcess
 
@@ -24,25 +25,41 @@ START_WITHIN = 15.0
 class PhoneProcess(ServerProcess):
     """A phone program in a process of its own, so that a crash of its C code cannot hurt pytest."""
 
-    def __init__(self, name: str, program: str, user: str, *, registrar: tuple[str, int] | None, password: str) -> None:
-        """Prepare `python -m program` as the phone of `user`; `registrar=None` registers nowhere."""
+    def __init__(
+        self,
+        name: str,
+        program: str,
+        user: str,
+        *,
+        registrar: Address | None,
+        password: str,
+        transport: Transport = "udp",
+        host: str | None = None,
+    ) -> None:
+        """Prepare `python -m program` as the phone of `user`; `registrar=None` registers nowhere.
+
+        `host`: its own loopback address, by default of the registrar's kind. UDP on 127.0.0.1 goes without saying:
+        a program that can do more gets the rest in its `arguments()`.
+        """
         super().__init__(name)
         self.user = user
-        self.host = "127.0.0.1"
+        self.host = host or ("::1" if registrar is not None and ":" in registrar[0] else "127.0.0.1")
         self.port = free_port(self.host)
+        self.transport: Transport = transport
         self._program = program
         self._registrar = registrar
         self._password = password
 
     @property
-    def address(self) -> tuple[str, int]:
+    def address(self) -> Address:
         """Where the phone listens."""
         return self.host, self.port
 
     @property
     def uri(self) -> str:
-        """The address of the phone itself."""
-        return f"sip:{self.user}@{self.host}:{self.port}"
+        """The address of the phone itself, where it listens."""
+        parameter = "" if self.transport == "udp" else f";transport={self.transport}"
+        return f"sip:{self.user}@{host_port(self.address)}{parameter}"
 
     def arguments(self) -> Sequence[str]:
         """Return further arguments of the program."""
@@ -52,8 +69,7 @@ class PhoneProcess(ServerProcess):
         """Return the command."""
         command = [sys.executable, "-m", self._program, "--user", self.user, "--port", str(self.port)]
         if self._registrar is not None:
-            host, port = self._registrar
-            command += ["--registrar", f"{host}:{port}", "--password", self._password]
+            command += ["--registrar", host_port(self._registrar), "--password", self._password]
         return [*command, *self.arguments()]
 
     def environment(self) -> Mapping[str, str]:

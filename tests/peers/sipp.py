@@ -8,6 +8,9 @@ What we saw of this SIPp, and what it means for a test:
   has ended answers nothing; therefore calls stay for `linger` seconds, Timer J of RFC 3261 17.2.2.
 - `verifyauth` knows MD5 only and reads the Authorization field only, never Proxy-Authorization; it does not compare
   the nonce with the one of the challenge (our scenario does).
+- Over TCP it serves any number of connections and answers on the one that a request came on; it does not answer the
+  keep-alive CRLF CRLF. A call fails when its connection is closed before it has ended. Debian's SIPp has no TLS, and its
+  action `closecon` ends the process of a server.
 - Its message log carries a time with microseconds but no source address.
 """
 
@@ -24,6 +27,7 @@ from typing import Literal
 
 from tests.peers.digest import Credentials, DigestInput, digest_response
 from tests.peers.message import TracedMessage
+from tests.peers.plain_client import host_port
 from tests.peers.ports import free_port, udp_port_is_open
 from tests.peers.process import ServerProcess
 
@@ -157,6 +161,7 @@ class SippPhone(ServerProcess):
         port: int | None = None,
         linger: float = 32.0,
         trace: bool = True,
+        transport: Literal["udp", "tcp"] = "udp",
     ) -> None:
         """Prepare SIPp for one scenario, on a free port unless one is given.
 
@@ -169,6 +174,7 @@ class SippPhone(ServerProcess):
         self._scenario = scenario
         self._linger = linger
         self._trace = trace
+        self._transport = transport
 
     @property
     def address(self) -> tuple[str, int]:
@@ -177,12 +183,13 @@ class SippPhone(ServerProcess):
 
     def uri(self, user: str = "100") -> str:
         """Return a contact URI of this phone."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"sip:{user}@{host}:{self.port}"
+        parameter = "" if self._transport == "udp" else f";transport={self._transport}"
+        return f"sip:{user}@{host_port(self.address)}{parameter}"
 
     def wait_until_ready(self) -> None:
         """Block until its socket is open."""
-        self.wait_until(lambda: udp_port_is_open(self.port), f"opening UDP port {self.port}")
+        is_open = udp_port_is_open if self._transport == "udp" else _tcp_port_is_open
+        self.wait_until(lambda: is_open(self.port), f"opening {self._transport} port {self.port}")
 
     def command(self) -> list[str]:
         """Write the scenario and return the command."""
@@ -192,7 +199,7 @@ class SippPhone(ServerProcess):
             original = original.replace(text, replacement)
         scenario = self.directory / "scenario.xml"
         scenario.write_text(original, encoding="ascii")
-        command = ["sipp", "-sf", str(scenario)]
+        command = ["sipp", "-sf", str(scenario), "-t", "u1" if self._transport == "udp" else "t1"]
         command += ["-i", self.host, "-p", str(self.port), "-bind_local"]
         command += ["-ci", "127.0.0.1", "-cp", str(control), "-mi", self.host, "-mp", str(media)]
         command += ["-nostdin", "-default_behaviors", "none", "-recv_timeout", str(max(1, round(self._linger * 1000)))]
@@ -267,3 +274,9 @@ class SippPhone(ServerProcess):
         """Ask SIPp to write its statistics and end once its calls have ended; then `counts()` is final."""
         self.send_signal(signal.SIGUSR1)
         self.wait_until(lambda: not self.running, "ending", within=within)
+
+
+def _tcp_port_is_open(port: int) -> bool:
+    """Whether any process of this machine listens on that TCP port (state 0A in /proc; no connection is made)."""
+    listening = re.compile(rf"^ *\d+: [0-9A-F]+:{port:04X} [0-9A-F]+:0000 0A ", re.MULTILINE)
+    return any(listening.search(Path(f"/proc/net/{table}").read_text(encoding="ascii")) for table in ("tcp", "tcp6"))

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 
 from resyncctl.clock import monotonic
 from resyncctl.sip.digest import Algorithm, Challenge, Credentials, Qop, challenge_header, parse_authorization, verify
+from resyncctl.sip.hop import Hop
 from resyncctl.sip.message import HeaderFields, Request, Response, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address, reply, reply_address
 from resyncctl.sip.uri import Uri
+from resyncctl.transport.agent import Notification
 from resyncctl.transport.endpoint import Endpoint
 from resyncctl.transport.link import Network
 
@@ -25,7 +27,7 @@ def notify(row: Mapping[str, str], event: str, *, branch: str, cseq: int = 1, ex
     return NotifyTemplate(SENDER, event).render(
         request_uri=row["contact"],
         to_uri=row["aor"],
-        via="127.0.0.1:9",
+        via="SIP/2.0/UDP 127.0.0.1:9",
         token=branch,
         branch=f"z9hG4bK{branch}{cseq}",
         cseq=cseq,
@@ -54,15 +56,18 @@ class Notify:
         return self.row["contact"]
 
     @property
-    def destination(self) -> Address:
-        return address_of(self.row)
+    def destination(self) -> Hop:
+        return Hop(address_of(self.row))
+
+    def parts(self) -> Notification:
+        raise NotImplementedError
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         template = NotifyTemplate(SENDER, self.event)
         return template.render(
             request_uri=self.request_uri,
             to_uri=self.row["aor"],
-            via="127.0.0.1:9",
+            via="SIP/2.0/UDP 127.0.0.1:9",
             token=token,
             branch=branch,
             cseq=cseq,
@@ -79,6 +84,7 @@ class Client:
             network,
             local=("127.0.0.1", 0),
             timers=Timers(timeout=timeout),
+            prepare=lambda *_: None,
             on_result=lambda result: self._waiting.pop(int(str(result.key))).set_result(result),
             clock=clock,
         )

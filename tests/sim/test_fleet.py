@@ -16,7 +16,7 @@ from resyncctl.sim.roster import SimulatedPhone, make_phones
 from resyncctl.sip.digest import Algorithm, Credentials, authorize, parse_challenge
 from resyncctl.sip.notify import fields
 from resyncctl.sip.uac import Ending
-from resyncctl.transport.udp import UdpNetwork
+from resyncctl.transport.ip import IpNetwork
 from resyncctl.vendors import Catalogue
 
 from .counterparts import Bare, Client, address_of, notify
@@ -36,7 +36,7 @@ async def make_fleet() -> AsyncIterator[MakeFleet]:
         behaviour: Behaviour | None = None, *, phones: list[SimulatedPhone] | None = None, sockets: int = 1
     ) -> Fleet:
         fleet = Fleet(
-            UdpNetwork(),
+            IpNetwork(),
             PHONES if phones is None else phones,
             Behaviour() if behaviour is None else behaviour,
             catalogue=CATALOGUE,
@@ -54,14 +54,14 @@ async def make_fleet() -> AsyncIterator[MakeFleet]:
 
 @pytest.fixture
 async def client() -> AsyncIterator[Client]:
-    client = Client(UdpNetwork(), timeout=0.4)
+    client = Client(IpNetwork(), timeout=0.4)
     yield client
     client.endpoint.close()
 
 
 @pytest.fixture
 async def bare() -> AsyncIterator[Bare]:
-    bare = Bare(UdpNetwork())
+    bare = Bare(IpNetwork())
     yield bare
     bare.link.close()
 
@@ -203,12 +203,12 @@ async def test_two_phones_of_one_extension_get_contacts_of_their_own(make_fleet:
 
 
 async def test_ipv6_phones_are_reached(client: Client) -> None:
-    fleet = Fleet(UdpNetwork(), PHONES[:1], Behaviour(), catalogue=CATALOGUE, listen=("::1", 0))
+    fleet = Fleet(IpNetwork(), PHONES[:1], Behaviour(), catalogue=CATALOGUE, listen=("::1", 0))
     try:
         fleet.open()
     except TransportError:
         pytest.skip("this machine has no IPv6 loopback address")
-    sender = Client(UdpNetwork(), timeout=0.4)
+    sender = Client(IpNetwork(), timeout=0.4)
     sender.endpoint._local = ("::1", 0)
     row = next(fleet.rows())
     assert row["contact"].startswith("sip:1000@[::1]:")
@@ -219,10 +219,10 @@ async def test_ipv6_phones_are_reached(client: Client) -> None:
 
 async def test_ports_that_are_taken_leave_nothing_open(make_fleet: MakeFleet) -> None:
     host, taken = address_of(next(make_fleet().rows()))
-    fleet = Fleet(UdpNetwork(), PHONES, Behaviour(), catalogue=CATALOGUE, listen=(host, taken - 1), sockets=2)
+    fleet = Fleet(IpNetwork(), PHONES, Behaviour(), catalogue=CATALOGUE, listen=(host, taken - 1), sockets=2)
     with pytest.raises(TransportError, match="cannot open 2 sockets for phones"):
         fleet.open()
-    free = Fleet(UdpNetwork(), PHONES, Behaviour(), catalogue=CATALOGUE, listen=(host, taken - 1))
+    free = Fleet(IpNetwork(), PHONES, Behaviour(), catalogue=CATALOGUE, listen=(host, taken - 1))
     free.open()
     free.close()
 
@@ -230,7 +230,7 @@ async def test_ports_that_are_taken_leave_nothing_open(make_fleet: MakeFleet) ->
 @pytest.mark.parametrize(("host", "phones"), [("0.0.0.0", PHONES), ("::", PHONES), ("127.0.0.1", [])])
 async def test_a_fleet_that_nobody_can_reach_is_refused(host: str, phones: list[SimulatedPhone]) -> None:
     with pytest.raises(InputError):
-        Fleet(UdpNetwork(), phones, Behaviour(), catalogue=CATALOGUE, listen=(host, 0))
+        Fleet(IpNetwork(), phones, Behaviour(), catalogue=CATALOGUE, listen=(host, 0))
 
 
 async def test_run_stays_until_close(make_fleet: MakeFleet) -> None:

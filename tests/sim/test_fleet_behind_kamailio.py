@@ -12,7 +12,7 @@ from resyncctl.sim.port import Registrar
 from resyncctl.sim.roster import SimulatedPhone
 from resyncctl.sip.digest import Algorithm
 from resyncctl.sip.uri import Uri
-from resyncctl.transport.udp import UdpNetwork
+from resyncctl.transport.ip import IpNetwork
 from resyncctl.vendors import Catalogue
 from tests.peers.kamailio import Kamailio
 from tests.peers.waiting import wait_until_async
@@ -27,7 +27,7 @@ async def test_phones_register_with_digest_are_notified_through_the_proxy_and_co
     phones = [SimulatedPhone(user, "phones.test", username=user, password="open-sesame") for user in users]
     with Kamailio(authenticate_register=True, algorithm="SHA-256") as kamailio:
         fleet = Fleet(
-            UdpNetwork(),
+            IpNetwork(),
             phones,
             Behaviour(challenge=401, algorithm=Algorithm.SHA_256, boot_time=(0.2, 0.2)),
             catalogue=Catalogue.load(),
@@ -36,7 +36,7 @@ async def test_phones_register_with_digest_are_notified_through_the_proxy_and_co
             registrar=Registrar(Uri.parse(f"sip:127.0.0.1:{kamailio.port}"), kamailio.address, at_start=True),
         )
         fleet.open()
-        client = Client(UdpNetwork())
+        client = Client(IpNetwork())
         async with asyncio.TaskGroup() as group:
             group.create_task(fleet.run())
             await wait_until_async(lambda: fleet.stats.registrations == 3, "three registrations", within=5)

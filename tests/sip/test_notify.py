@@ -18,7 +18,7 @@ def render(template: NotifyTemplate, *, extra: str = "") -> bytes:
     return template.render(
         request_uri="sip:1001@192.0.2.9:5062;line=1",
         to_uri="sip:1001@pbx.example.com",
-        via="192.0.2.1:5060",
+        via="SIP/2.0/UDP 192.0.2.1:5060",
         token="0123456789abcdef",
         branch="z9hG4bK0123456789abcdef1",
         extra=extra,
@@ -60,7 +60,7 @@ def test_notify_with_vendor_headers_body_and_route_is_exactly_these_octets() -> 
     data = template.render(
         request_uri="sip:1001@[2001:db8::9]",
         to_uri="sip:1001@[2001:db8::9]",
-        via="[2001:db8::1]:5060",
+        via="SIP/2.0/UDP [2001:db8::1]:5060",
         token="t",
         branch="z9hG4bKt2",
         cseq=2,

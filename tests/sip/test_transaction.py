@@ -186,3 +186,20 @@ def test_transaction_that_has_ended_wants_nothing_any_more() -> None:
     transaction = in_state(TERMINATED)
     assert transaction.due_at == float("inf")
     assert transaction.advance(now=1e9) is Effect.NONE
+
+
+def test_over_a_reliable_transport_only_timer_f_runs() -> None:
+    transaction = ClientTransaction(Timers(), now=0.0, reliable=True)
+    assert transaction.due_at == 32.0
+    assert transaction.receive(100, now=1.0) is Effect.NONE
+    assert transaction.advance(now=31.9) is Effect.NONE
+    assert transaction.advance(now=32.0) is Effect.TIMEOUT
+    assert transaction.state is State.TERMINATED
+
+
+def test_over_a_reliable_transport_timer_k_is_zero() -> None:
+    transaction = ClientTransaction(Timers(), now=0.0, reliable=True)
+    assert transaction.receive(200, now=1.0) is Effect.ANSWER
+    assert transaction.due_at == 1.0
+    assert transaction.advance(now=1.0) is Effect.NONE
+    assert transaction.state is State.TERMINATED

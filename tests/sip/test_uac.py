@@ -11,14 +11,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resyncctl.sip.digest import Authorization, Credentials, parse_authorization, verify
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import Request, Response, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender
 from resyncctl.sip.transaction import Timers
-from resyncctl.sip.uac import Ending, Output, Result, Transmit, UserAgentClient
+from resyncctl.sip.uac import Ending, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address, reply
 
 HERE: Final[Address] = ("192.0.2.1", 5060)
 PHONE: Final[Address] = ("192.0.2.9", 5062)
+TO_PHONE: Final = Hop(PHONE)
+OVER_TCP: Final = Hop(PHONE, Transport.TCP)
 OTHER: Final[Address] = ("192.0.2.10", 5060)
 ALICE: Final = Credentials("alice", "wonderland")
 TEMPLATE: Final = NotifyTemplate(
@@ -31,7 +34,7 @@ REALM: Final = 'Digest realm="phone", nonce="n1", qop="auth"'
 class Notify:
     """A NOTIFY to a phone."""
 
-    destination: Address = PHONE
+    destination: Hop = TO_PHONE
     credentials: Credentials | None = ALICE
     method: str = "NOTIFY"
     request_uri: str = "sip:1001@192.0.2.9:5062"
@@ -41,7 +44,7 @@ class Notify:
         return TEMPLATE.render(
             request_uri=self.request_uri,
             to_uri="sip:1001@pbx",
-            via="192.0.2.1:5060",
+            via="SIP/2.0/UDP 192.0.2.1:5060",
             token=token,
             branch=branch,
             cseq=cseq,
@@ -66,7 +69,7 @@ def response(data: bytes, status: int, *headers: tuple[str, str]) -> bytes:
 
 def sent(output: Output | None) -> bytes:
     assert isinstance(output, Transmit)
-    assert output.destination == PHONE
+    assert output.destination == TO_PHONE
     return output.data
 
 
@@ -261,7 +264,7 @@ def test_request_is_sent_again_and_given_up_after_timer_f() -> None:
         times += [deadline] * len(found)
         outputs += found
     assert times == [100.5, 101.5, 103.5, 107.5, 111.5, 115.5, 119.5, 123.5, 127.5, 131.5, 132.0]
-    assert outputs[:-1] == [Transmit(data, PHONE)] * 10
+    assert outputs[:-1] == [Transmit(data, TO_PHONE)] * 10
     assert outputs[-1] == Result("k", Ending.TIMEOUT, 0, 100.0, 132.0, -1, "")
     assert (core.retransmissions, core.in_flight) == (10, 0)
 
@@ -291,7 +294,7 @@ def test_answered_request_is_not_sent_again() -> None:
     core = client()
     first, second = (core.start(Notify(), key, now=0.0) for key in (1, 2))
     core.receive(response(first, 200), PHONE, now=0.4)
-    assert list(core.advance(now=0.5)) == [Transmit(second, PHONE)]
+    assert list(core.advance(now=0.5)) == [Transmit(second, TO_PHONE)]
     core.receive(response(second, 200), PHONE, now=0.6)
     assert list(core.advance(now=4.0)) == []
 
@@ -363,7 +366,7 @@ def test_second_request_has_timers_of_its_own() -> None:
     assert core.receive(challenge, PHONE, now=10.1) is None
     assert core.strays == 0
     assert core.next_deadline() == 10.5
-    assert list(core.advance(now=10.5)) == [Transmit(second, PHONE)]
+    assert list(core.advance(now=10.5)) == [Transmit(second, TO_PHONE)]
     assert [ended(one).sent_at for one in core.advance(now=42.0)] == [0.0]
 
 
@@ -485,14 +488,14 @@ def test_icmp_error_ends_the_request_whose_branch_it_quotes() -> None:
     results = list(core.fail(data[1], PHONE, Ending.REFUSED, "ICMP: Connection refused", now=0.1))
     assert results == [Result(2, Ending.REFUSED, 0, 0.0, 0.1, -1, "ICMP: Connection refused")]
     assert core.in_flight == 1
-    assert list(core.advance(now=0.5)) == [Transmit(data[0], PHONE)]
+    assert list(core.advance(now=0.5)) == [Transmit(data[0], TO_PHONE)]
 
 
 @pytest.mark.parametrize("length", [0, 8, 40, 80, 95])
 def test_icmp_error_that_quotes_no_whole_branch_ends_all_requests_to_that_destination(length: int) -> None:
     core = client()
     data = core.start(Notify(), 1, now=0.0)
-    core.start(Notify(destination=OTHER), 2, now=0.0)
+    core.start(Notify(destination=Hop(OTHER)), 2, now=0.0)
     core.start(Notify(), 3, now=0.0)
     assert b";rport" not in data[:length]
     results = list(core.fail(data[:length], PHONE, Ending.NO_ROUTE, "no route", now=0.1))
@@ -542,7 +545,7 @@ def incoming(
 def test_request_to_us_is_answered(method: str, status: int) -> None:
     core = client()
     output = core.receive(incoming(method), PHONE, now=0.0)
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     message = parse(output.data)
     assert isinstance(message, Response)
     assert message.status == status
@@ -552,7 +555,7 @@ def test_request_to_us_is_answered(method: str, status: int) -> None:
 def test_malformed_request_is_answered_400_and_ack_not_at_all() -> None:
     core = client()
     output = core.receive(incoming("OPTIONS", call_id=""), PHONE, now=0.0)
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     assert output.data.startswith(b"SIP/2.0 400 Bad Request\r\n")
     assert core.receive(incoming("ACK"), PHONE, now=0.0) is None
     assert core.receive(incoming("OPTIONS", via="SIP/2.0/UDP"), PHONE, now=0.0) is None
@@ -561,7 +564,7 @@ def test_malformed_request_is_answered_400_and_ack_not_at_all() -> None:
 def test_answer_to_a_request_with_rport_goes_where_it_came_from() -> None:
     core = client()
     output = core.receive(incoming("OPTIONS", "SIP/2.0/UDP 10.0.0.9:5070;rport;branch=z9hG4bKx"), PHONE, now=0.0)
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     assert output.destination == PHONE
     assert b"\r\nVia: SIP/2.0/UDP 10.0.0.9:5070;rport=5062;branch=z9hG4bKx;received=192.0.2.9\r\n" in output.data
 
@@ -569,7 +572,7 @@ def test_answer_to_a_request_with_rport_goes_where_it_came_from() -> None:
 def test_answer_to_a_request_without_rport_goes_to_the_port_of_its_via() -> None:
     core = client()
     output = core.receive(incoming("OPTIONS"), PHONE, now=0.0)
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     assert output.destination == ("192.0.2.9", 5070)
 
 
@@ -626,7 +629,7 @@ def test_no_bytes_make_the_core_raise_or_lose_a_request(datagrams: list[bytes]) 
         output = core.receive(data, PHONE, now=number / 10)
         if isinstance(output, Result):
             results.append(output)
-        elif output is not None:
+        elif isinstance(output, Reply):
             assert 1 <= output.destination[1] <= 65_535
     assert len(results) + core.in_flight == 1
     for now in (1.0, 40.0, 80.0):
@@ -649,3 +652,71 @@ def test_no_quotation_makes_the_core_raise(quoted: bytes) -> None:
     core = client()
     core.start(Notify(), 1, now=0.0)
     assert len(list(core.fail(quoted, PHONE, Ending.REFUSED, "", now=0.1))) + core.in_flight == 1
+
+
+# Reliable transports
+
+
+@pytest.mark.parametrize("transport", [Transport.TCP, Transport.TLS])
+def test_nothing_is_sent_again_over_a_reliable_transport_until_timer_f(transport: Transport) -> None:
+    core = client()
+    core.start(Notify(destination=Hop(PHONE, transport)), "k", now=100.0)
+    core.start(Notify(), "over UDP", now=100.0)
+    assert core.next_deadline() == 100.5
+    outputs = []
+    while (deadline := core.next_deadline()) is not None:
+        outputs += [(deadline, output) for output in core.advance(now=deadline)]
+    mine = [(at, output) for at, output in outputs if isinstance(output, Result) and output.key == "k"]
+    assert mine == [(132.0, Result("k", Ending.TIMEOUT, 0, 100.0, 132.0, -1, ""))]
+    assert core.retransmissions == 10
+
+
+def test_timer_k_is_zero_over_a_reliable_transport() -> None:
+    core = client()
+    data = core.start(Notify(destination=OVER_TCP), 1, now=0.0)
+    assert ended(core.receive(response(data, 200), PHONE, now=0.1)).status == 200
+    assert core.next_deadline() is None
+    assert core.receive(response(data, 200), PHONE, now=0.2) is None
+    assert core.strays == 1
+
+
+def test_what_was_answered_is_forgotten_long_before_its_timer_f() -> None:
+    core = client()
+    waiting = core.start(Notify(destination=OVER_TCP), "waits", now=0.0)
+    for number in range(10_000):
+        data = core.start(Notify(destination=OVER_TCP), number, now=1.0)
+        core.receive(response(data, 200), PHONE, now=1.0)
+    assert len(core._reliable) < 1_100
+    assert core.next_deadline() == 32.0
+    assert ended(core.receive(response(waiting, 200), PHONE, now=2.0)).key == "waits"
+
+
+def test_lost_connection_ends_the_requests_that_wait_on_it_alone() -> None:
+    core = client()
+    core.start(Notify(destination=OVER_TCP), "lost", now=0.0)
+    core.start(Notify(), "over UDP", now=0.0)
+    core.start(Notify(destination=Hop(PHONE, Transport.TLS, "pbx")), "over TLS", now=0.0)
+    core.start(Notify(destination=Hop(OTHER, Transport.TCP)), "to another", now=0.0)
+    answered = core.start(Notify(destination=OVER_TCP), "answered", now=0.0)
+    core.receive(response(answered, 200), PHONE, now=0.1)
+    results = list(core.lose(OVER_TCP, Ending.CONNECTION_LOST, "closed", now=0.2))
+    assert results == [Result("lost", Ending.CONNECTION_LOST, 0, 0.0, 0.2, -1, "closed")]
+    assert core.in_flight == 3
+
+
+def test_a_challenge_over_tcp_is_answered_over_tcp() -> None:
+    core = client()
+    data = core.start(Notify(destination=OVER_TCP), 1, now=0.0)
+    output = core.receive(response(data, 401, ("WWW-Authenticate", REALM)), PHONE, now=0.1)
+    assert isinstance(output, Transmit)
+    assert output.destination == OVER_TCP
+    assert ("Authorization", "phone") in answers(output.data)
+    assert ended(core.receive(response(output.data, 200), PHONE, now=0.2)).status == 200
+
+
+def test_a_withdrawn_request_leaves_nothing_behind() -> None:
+    core = client()
+    core.withdraw(core.start(Notify(), 1, now=0.0))
+    assert core.in_flight == 0
+    assert core.next_deadline() is None
+    assert list(core.advance(now=60.0)) == []

@@ -9,10 +9,13 @@ from dataclasses import dataclass
 from typing import cast
 
 from resyncctl.sip.digest import Credentials
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import Request, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address, reply
+from resyncctl.transport.agent import Notification
+from resyncctl.transport.agent import Request as OutgoingRequest
 from resyncctl.transport.link import Link, Network
 
 PATIENCE = 5.0
@@ -110,9 +113,35 @@ async def echo_phone(host: str = "127.0.0.1", *, status: int = 200) -> AsyncIter
 class Notify:
     """A NOTIFY to one phone, as the SIP core wants it (`sip.uac.Outgoing`)."""
 
-    destination: Address
+    address: Address
     body: bytes = b""
     credentials: Credentials | None = None
+    transport: Transport = Transport.UDP
+    name: str = ""
+    via: str = "SIP/2.0/UDP 192.0.2.1:5060"
+
+    @property
+    def destination(self) -> Hop:
+        return Hop(self.address, self.transport, self.name)
+
+    def prepared(self, local: Address, hop: Hop) -> None:
+        """Take the Via of the hop; for `Endpoint`'s `prepare`."""
+        host = f"[{local[0]}]" if ":" in local[0] else local[0]
+        object.__setattr__(self, "via", f"SIP/2.0/{hop.transport.upper()} {host}:{local[1]}")
+
+    def parts(self) -> Notification:
+        """Return it for a stack that writes messages itself."""
+        return Notification(
+            request_uri=self.request_uri,
+            to_uri=self.request_uri,
+            from_uri=_TEMPLATE.from_uri,
+            routes=(),
+            headers=_TEMPLATE.headers,
+            content_type="text/plain" if self.body else "",
+            body=self.body.decode(),
+            destination=self.destination,
+            credentials=self.credentials,
+        )
 
     @property
     def method(self) -> str:
@@ -120,17 +149,23 @@ class Notify:
 
     @property
     def request_uri(self) -> str:
-        host, port = self.destination
+        host, port = self.address
         return f"sip:phone@[{host}]:{port}" if ":" in host else f"sip:phone@{host}:{port}"
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         head = _TEMPLATE.render(
             request_uri=self.request_uri,
             to_uri=self.request_uri,
-            via="192.0.2.1:5060",
+            via=self.via,
             token=token,
             branch=branch,
             cseq=cseq,
             extra=extra,
         )
         return head + self.body
+
+
+def prepare(request: OutgoingRequest, local: Address, hop: Hop) -> None:
+    """Make a Notify ready for a hop."""
+    assert isinstance(request, Notify)
+    request.prepared(local, hop)

@@ -11,13 +11,14 @@ from itertools import count
 import pytest
 
 from resyncctl.errors import TransportError
+from resyncctl.sip.hop import Transport
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address
 from resyncctl.transport.endpoint import ANY, Endpoint, RandomTokens
 from resyncctl.transport.memory import MemoryNetwork, Weather
 from tests import virtual_time
-from tests.transport.phones import Mailbox, Notify, Phone
+from tests.transport.phones import Mailbox, Notify, Phone, prepare
 
 PHONE = ("10.0.0.2", 5060)
 TIMER_E = [0.0, 0.5, 1.5, 3.5, 7.5, 11.5, 15.5, 19.5, 23.5, 27.5, 31.5]
@@ -37,6 +38,7 @@ def endpoint_on(
         local=local,
         timers=timers or Timers(),
         on_result=results.append,
+        prepare=prepare,
         new_token=tokens(),
         clock=asyncio.get_running_loop().time,
     )
@@ -184,7 +186,7 @@ def test_a_request_from_outside_is_answered_and_makes_no_result() -> None:
     async def story() -> None:
         network, results, stranger = network_of(), list[Result](), Mailbox()
         here = ("10.0.0.1", 5060)
-        endpoint_on(network, results, local=here).link_for(PHONE)
+        endpoint_on(network, results, local=here).bind()
         notify = Notify(here).render(token="t", branch="z9hG4bKt", cseq=1, extra="")
         network.open(PHONE, stranger).send(notify, here)
         await asyncio.sleep(1)
@@ -196,18 +198,17 @@ def test_a_request_from_outside_is_answered_and_makes_no_result() -> None:
     virtual_time.run(story())
 
 
-def test_a_phone_of_the_other_ip_version_is_an_outcome_and_says_why() -> None:
+def test_a_phone_of_the_other_ip_version_is_refused_and_says_why() -> None:
     async def story() -> None:
         network, results = network_of(), list[Result]()
         endpoint = endpoint_on(network, results, local=("127.0.0.1", 0))
-        endpoint.send(Notify(("::1", 5060)), 1)
-        assert results == []  # told later, never while sending
-        await asyncio.sleep(0.1)
-        [result] = results
-        assert result.ending is Ending.NO_ROUTE
-        assert result.detail == "--local-address 127.0.0.1 cannot reach ::1: it is of the other IP version"
-        with pytest.raises(TransportError):
-            endpoint.link_for(("::1", 5060))
+        for transport in (Transport.UDP, Transport.TCP):
+            with pytest.raises(
+                TransportError, match=r"^--local-address 127\.0\.0\.1 cannot reach ::1: it is of the other"
+            ):
+                endpoint.send(Notify(("::1", 5060), transport=transport), 1)
+        await asyncio.sleep(60)
+        assert results == []
 
     virtual_time.run(story())
 
@@ -221,20 +222,20 @@ def test_both_ip_versions_are_served_at_once_each_from_its_own_link() -> None:
             endpoint.send(Notify(phone.link.local), phone.link.local)
         await asyncio.sleep(1)
         assert Counter(result.key for result in results) == {four.link.local: 2, six.link.local: 2}
-        assert endpoint.link_for(four.link.local).local[0] == "127.0.0.1"
-        assert endpoint.link_for(six.link.local).local[0] == "::1"
+        assert {request.top_via.host for request in four.requests} == {"127.0.0.1"}
+        assert {request.top_via.host for request in six.requests} == {"[::1]"}
 
     virtual_time.run(story())
 
 
-def test_a_fixed_port_in_use_is_an_outcome_of_the_request() -> None:
+def test_a_fixed_port_in_use_is_refused_before_anything_is_sent() -> None:
     async def story() -> None:
         network, results = network_of(), list[Result]()
         Phone(network, PHONE)
-        endpoint_on(network, results, local=PHONE).send(Notify(("10.0.0.3", 5060)), 1)
-        await asyncio.sleep(1)
-        assert results[0].ending is Ending.NO_ROUTE
-        assert results[0].detail.startswith("cannot open port 5060 on 10.0.0.2: Address already in use")
+        endpoint = endpoint_on(network, results, local=PHONE)
+        for use in (endpoint.bind, lambda: endpoint.send(Notify(("10.0.0.3", 5060)), 1)):
+            with pytest.raises(TransportError, match=r"^cannot open port 5060 on 10\.0\.0\.2: Address already in use"):
+                use()
 
     virtual_time.run(story())
 
@@ -245,7 +246,7 @@ def test_closing_ends_everything_without_further_results_and_may_be_repeated() -
         phone = Phone(network, PHONE, status=0)
         endpoint = endpoint_on(network, results, local=("10.0.0.1", 5060))
         endpoint.send(Notify(PHONE), 1)
-        endpoint.send(Notify(("::1", 5060)), "its failure is on its way")
+        endpoint.send(Notify(PHONE, transport=Transport.TCP), "its connection is being made")
         endpoint.close()
         endpoint.close()
         await asyncio.sleep(60)

@@ -14,8 +14,8 @@ from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address
 from resyncctl.transport.endpoint import Endpoint
-from resyncctl.transport.udp import UdpNetwork
-from tests.transport.phones import PATIENCE, Notify, echo_phone
+from resyncctl.transport.ip import IpNetwork
+from tests.transport.phones import PATIENCE, Notify, echo_phone, prepare
 
 
 class Results:
@@ -36,7 +36,7 @@ def results() -> Results:
 
 @pytest.fixture
 async def endpoint(results: Results) -> AsyncIterator[Endpoint]:
-    one = Endpoint(UdpNetwork(), timers=Timers(), on_result=results.queue.put_nowait)
+    one = Endpoint(IpNetwork(), timers=Timers(), on_result=results.queue.put_nowait, prepare=prepare)
     yield one
     one.close()
 
@@ -101,12 +101,10 @@ async def test_both_ip_versions_are_served_at_once(endpoint: Endpoint, results: 
         endpoint.send(Notify(four), "four")
         endpoint.send(Notify(six), "six")
         assert {(await results.next()).key, (await results.next()).key} == {"four", "six"}
-        assert endpoint.link_for(four).local[0] == "127.0.0.1"
-        assert endpoint.link_for(six).local[0] == "::1"
 
 
 async def test_a_closed_endpoint_tells_no_results(results: Results) -> None:
-    endpoint = Endpoint(UdpNetwork(), timers=Timers(), on_result=results.queue.put_nowait)
+    endpoint = Endpoint(IpNetwork(), timers=Timers(), on_result=results.queue.put_nowait, prepare=prepare)
     async with echo_phone() as address:
         endpoint.send(Notify(address), 1)
         endpoint.close()
@@ -117,7 +115,7 @@ async def test_a_closed_endpoint_tells_no_results(results: Results) -> None:
 
 async def test_without_a_local_address_the_socket_reaches_phones_behind_every_interface() -> None:
     """Bound to the first phone's way out (here loopback), a socket could not send to any other network."""
-    link = UdpNetwork().open_towards(("127.0.0.1", 9), 0, _Nobody())
+    link = IpNetwork().open_towards(("127.0.0.1", 9), 0, _Nobody())
     try:
         assert link.local[0] == "127.0.0.1"
         bound = link._socket.getsockname()  # type: ignore[attr-defined]

@@ -14,9 +14,9 @@ import uvloop
 
 from resyncctl.errors import TransportError
 from resyncctl.sip.uac import Ending
+from resyncctl.transport.ip import IpNetwork
 from resyncctl.transport.link import Network
 from resyncctl.transport.memory import MemoryNetwork
-from resyncctl.transport.udp import UdpNetwork
 from tests.transport.phones import Mailbox
 
 ANY_PORT = ("127.0.0.1", 0)
@@ -40,8 +40,8 @@ class World:
 
 @pytest.fixture(
     params=[
-        pytest.param(World(UdpNetwork, asyncio.SelectorEventLoop), id="udp-asyncio"),
-        pytest.param(World(UdpNetwork, uvloop.new_event_loop), id="udp-uvloop"),
+        pytest.param(World(IpNetwork, asyncio.SelectorEventLoop), id="udp-asyncio"),
+        pytest.param(World(IpNetwork, uvloop.new_event_loop), id="udp-uvloop"),
         pytest.param(World(lambda: MemoryNetwork(rng=random.Random(1)), asyncio.SelectorEventLoop), id="memory"),
     ]
 )

@@ -10,7 +10,9 @@ import pytest
 
 from resyncctl.errors import TransportError
 from resyncctl.sip.uac import Ending
-from resyncctl.transport.udp import UdpNetwork, ending_of, family_of
+from resyncctl.transport.ip import IpNetwork
+from resyncctl.transport.link import ending_of
+from resyncctl.transport.udp import family_of
 from tests.transport.phones import Mailbox
 
 
@@ -40,9 +42,9 @@ def test_an_address_with_a_colon_is_ipv6(address: str, family: socket.AddressFam
 
 
 async def test_a_port_in_use_is_an_error_that_says_what_to_do() -> None:
-    with closing(UdpNetwork().open(("127.0.0.1", 0), Mailbox())) as link:
+    with closing(IpNetwork().open(("127.0.0.1", 0), Mailbox())) as link:
         with pytest.raises(TransportError) as caught:
-            UdpNetwork().open(link.local, Mailbox())
+            IpNetwork().open(link.local, Mailbox())
         assert str(caught.value) == (
             f"cannot open UDP port {link.local[1]} on 127.0.0.1: Address already in use; choose another"
             " --local-address, or port 0 for any free port"
@@ -51,7 +53,7 @@ async def test_a_port_in_use_is_an_error_that_says_what_to_do() -> None:
 
 async def test_an_address_that_is_not_of_this_machine_is_an_error() -> None:
     with pytest.raises(TransportError, match=r"^cannot open UDP port 0 on 192\.0\.2\.1: Cannot assign requested"):
-        UdpNetwork().open(("192.0.2.1", 0), Mailbox())
+        IpNetwork().open(("192.0.2.1", 0), Mailbox())
 
 
 async def test_a_machine_without_that_ip_version_is_a_transport_error(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -60,9 +62,9 @@ async def test_a_machine_without_that_ip_version_is_a_transport_error(monkeypatc
 
     monkeypatch.setattr(socket, "socket", unsupported)
     with pytest.raises(TransportError, match="port 5060 on ::1: Address family not supported"):
-        UdpNetwork().open(("::1", 5060), Mailbox())
+        IpNetwork().open(("::1", 5060), Mailbox())
     with pytest.raises(TransportError) as caught:
-        UdpNetwork().source_for(("2001:db8::1", 5060))
+        IpNetwork().source_for(("2001:db8::1", 5060))
     assert str(caught.value) == (
         "there is no route to 2001:db8::1 from this machine (Address family not supported by protocol);"
         " check --local-address"
@@ -70,7 +72,7 @@ async def test_a_machine_without_that_ip_version_is_a_transport_error(monkeypatc
 
 
 async def test_a_datagram_that_is_too_large_is_refused_by_the_system() -> None:
-    with closing(UdpNetwork().open(("127.0.0.1", 0), Mailbox())) as link:
+    with closing(IpNetwork().open(("127.0.0.1", 0), Mailbox())) as link:
         with pytest.raises(OSError, match="Message too long") as caught:
             link.send(b"x" * 70_000, link.local)
         assert caught.value.errno == errno.EMSGSIZE

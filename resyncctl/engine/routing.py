@@ -1,0 +1,94 @@
+"""Which way a request takes to a phone: Request-URI, Route set and next hop (RFC 3261 8.1.2, 12.2.1.1, 16.12)."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from resyncctl.errors import SipParseError
+from resyncctl.inventory.phone import parse_path
+from resyncctl.rollout.model import Reason
+from resyncctl.sip.grammar import parameter
+from resyncctl.sip.hop import Hop, NextHop, Transport, next_hop
+from resyncctl.sip.uri import Uri, parse_hostport
+from resyncctl.transport.resolver import numeric
+
+_ALIAS_TRANSPORTS: Final = {"1": "udp", "2": "tcp", "3": "tls", "5": "ws", "6": "wss"}
+"""The last part of `;alias=ip~port~proto`, by which Kamailio keeps where a registration came from (nathelper module)."""
+_WEBSOCKET: Final = frozenset({Transport.WS, Transport.WSS})
+
+
+class Way(NamedTuple):
+    """The way to a phone. `routes` are Route header values, the topmost first."""
+
+    request_uri: str
+    routes: tuple[str, ...]
+    next_hop: NextHop
+    through_proxy: bool
+    """By a Path or an outbound proxy, not straight to the phone."""
+
+
+def way_to(contact: str, *, path: str, received: str, proxy: str) -> Way:
+    """Find the way to a contact as it is registered (or an AOR); raise SipParseError, or InputError for the path.
+
+    `received` is the URI that a registrar keeps of where the registration came from; like `;alias=` in the contact it says
+    where the phone is behind a NAT, and is of no interest to a request that goes through a proxy.
+    """
+    target = contact if "?" not in contact else contact.partition("?")[0]
+    if not path and not proxy:
+        if received:
+            return Way(target, (), next_hop(received), through_proxy=False)
+        if ";alias=" in target:
+            return _by_alias(target)
+        return Way(target, (), next_hop(target), through_proxy=False)
+    route_set = parse_path(path) if path else []
+    first = proxy or route_set[0].uri
+    routes = tuple(str(route) for route in route_set)
+    if proxy:
+        return Way(target, (f"<{loose(proxy)}>", *routes), next_hop(first), through_proxy=True)
+    if is_loose(first):
+        return Way(target, routes, next_hop(first), through_proxy=True)
+    # RFC 3261 12.2.1.1: a strict router finds itself in the Request-URI, and the phone at the end of the Route set.
+    return Way(first, (*routes[1:], f"<{target}>"), next_hop(first), through_proxy=True)
+
+
+def why_not(way: Way) -> Reason:
+    """Say why a phone cannot be reached that way; Reason.NONE when it can."""
+    if way.next_hop.chosen is not None:
+        return Reason.NONE
+    websocket = way.next_hop.transport in _WEBSOCKET and not way.through_proxy
+    return Reason.WEBSOCKET if websocket else Reason.TRANSPORT
+
+
+def direct_hop(next_hop: NextHop) -> Hop | None:
+    """Return the hop that a numeric host is, without any look-up (RFC 3263 4.2); None for a name."""
+    host, port, _, _ = next_hop
+    transport = next_hop.chosen
+    if transport is None or not numeric(host):
+        return None
+    return Hop((host, port or transport.default_port), transport, host)
+
+
+def loose(proxy: str) -> str:
+    """Return an outbound proxy's URI with the `lr` parameter, which says that it is a loose router (RFC 3261 16.12.1.1)."""
+    return proxy if is_loose(proxy) else f"{proxy};lr"
+
+
+def is_loose(uri: str) -> bool:
+    """Say whether a route is that of a loose router (RFC 3261 19.1.1, `lr`)."""
+    return parameter(Uri.parse(uri).parameters, "lr") is not None
+
+
+def _by_alias(contact: str) -> Way:
+    """Send to the address that a proxy has seen, with the contact as the phone has written it."""
+    uri = Uri.parse(contact)
+    alias = parameter(uri.parameters, "alias") or ""
+    host, _, rest = alias.partition("~")
+    port, _, number = rest.partition("~")
+    plain = ";".join(part for part in contact.split(";") if not part.lower().startswith("alias="))
+    try:
+        name, port_number = parse_hostport(f"{host}:{port}")
+        transport = Transport(_ALIAS_TRANSPORTS[number])
+    except (SipParseError, KeyError):
+        return Way(contact, (), next_hop(contact), through_proxy=False)  # an alias of another kind
+    secure = transport in {Transport.TLS, Transport.WSS}
+    return Way(plain, (), NextHop(name.strip("[]"), port_number, transport, secure), through_proxy=False)

@@ -1,0 +1,289 @@
+"""Connections over TCP and TLS, one for each hop, shared by all requests to it (RFC 3261 18, RFC 5626).
+
+What is to be sent waits until its connection stands; its transaction begins then. Connections that nobody needs are closed
+after a while, or when another one is needed and there are too many.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol, cast
+
+from resyncctl.errors import SipParseError
+from resyncctl.sip.framing import Framer
+from resyncctl.sip.hop import Hop
+from resyncctl.sip.uac import Ending
+from resyncctl.sip.uas import Address
+from resyncctl.transport.link import TLS_ENDINGS, Connection, Network, Refusal, ending_of_error
+
+_PING: Final = b"\r\n\r\n"
+_PONG: Final = b"\r\n"
+"""RFC 5626 3.5.1."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlowLimits:
+    """How long connections are waited for and kept, in seconds, and how many there may be."""
+
+    connect: float = 5.0
+    """Until a connection stands, TLS handshake included."""
+    keep_alive: float = 100.0
+    """From one ping to the next: RFC 5626 4.4.1 wants 95 to 120 s where the server says nothing."""
+    pong: float = 10.0
+    """For the answer to a ping of a peer that has answered one before (RFC 5626 4.4.1)."""
+    idle: float = 300.0
+    """Without a request until a connection is closed."""
+    most: int = 500
+    """Connections at once. What needs another one waits for one that has nothing to do."""
+
+
+class Passenger(Protocol):
+    """A request on its way to a connection."""
+
+    @property
+    def hop(self) -> Hop: ...
+
+
+class FlowOwner(Protocol):
+    """Who uses the connections. All methods are called from the event loop, never within `Flows.take`."""
+
+    def flow_opened(self, flow: Flow, passenger: Passenger) -> None:
+        """Send a request over the connection, which stands now."""
+
+    def flow_refused(self, passenger: Passenger, ending: Ending, detail: str) -> None:
+        """Take a request back for which there is no connection."""
+
+    def flow_received(self, flow: Flow, data: bytes) -> None:
+        """Take one whole message."""
+
+    def flow_lost(self, flow: Flow, ending: Ending, detail: str) -> None:
+        """Take note that a connection that stood has ended."""
+
+
+class Flow(asyncio.Protocol):
+    """One connection. `pending` counts the requests on it that have no result yet."""
+
+    def __init__(self, hop: Hop, flows: Flows) -> None:
+        self.hop = hop
+        self.local: Address = ("", 0)
+        self.pending = 0
+        self.passengers: deque[Passenger] = deque()
+        self.used_at = 0.0
+        self._flows = flows
+        self._limits = flows.limits
+        self._framer = Framer()
+        self._connection: Connection | None = None
+        self._tick: asyncio.TimerHandle | None = None
+        self._answers_pings = False
+        self._pinged = False
+        """A ping is out, and nothing has come since."""
+        self._why: tuple[Ending, str] | None = None
+
+    @property
+    def stands(self) -> bool:
+        """True when requests may be written."""
+        return self._connection is not None
+
+    def write(self, data: bytes) -> None:
+        """Send a message; it is lost without a trace when the connection has just ended, whose end is then reported."""
+        if self._connection is not None:
+            self._connection.write(data)
+
+    def close(self) -> None:
+        """End the connection after what has been written; nothing is reported."""
+        self._flows.forget(self)
+        self._stop()
+
+    def fail(self, ending: Ending, detail: str) -> None:
+        """End the connection at once, for a reason of ours."""
+        self._why = (ending, detail)
+        if self._connection is not None:
+            self._connection.abort()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take the connection; what waits for it is sent."""
+        self._connection = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        name = transport.get_extra_info("sockname")
+        self.local = (str(name[0]), int(name[1]))
+        self._arm()
+        self._flows.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        """Cut messages out of the stream."""
+        self._pinged = False
+        try:
+            messages = self._framer.feed(data)
+        except SipParseError as error:
+            self.fail(Ending.CONNECTION_LOST, f"the stream cannot be followed: {error}")
+            return
+        for message in messages:
+            if not message.startswith(b"\r\n"):
+                self._flows.owner.flow_received(self, message)
+            elif len(message) >= len(_PING):
+                self.write(_PONG)
+            else:
+                self._answers_pings = True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Report the end, unless it was we who wanted it."""
+        if self._connection is None:
+            return
+        self._stop()
+        self._flows.forget(self)
+        ending, detail = self._why or (Ending.CONNECTION_LOST, "the peer has closed the connection")
+        if exc is not None and self._why is None:
+            ending, detail = ending_of_error(exc, self.hop)
+            if ending not in TLS_ENDINGS:
+                ending = Ending.CONNECTION_LOST
+        self._flows.owner.flow_lost(self, ending, detail)
+        self._flows.refuse(self, Refusal(ending, detail))
+
+    def _stop(self) -> None:
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _arm(self) -> None:
+        period = min(self._limits.keep_alive, self._limits.idle)
+        self._tick = asyncio.get_running_loop().call_later(period, self._look_after)
+
+    def _look_after(self) -> None:
+        """Close the connection when it is of no more use, else see that both ends and the routers between know of it."""
+        if not self.pending and self._flows.clock() - self.used_at >= self._limits.idle:
+            self.close()
+            return
+        self.write(_PING)
+        self._pinged = True
+        if self._answers_pings:
+            self._tick = asyncio.get_running_loop().call_later(self._limits.pong, self._expect_pong)
+        else:
+            self._arm()
+
+    def _expect_pong(self) -> None:
+        if self._pinged:
+            self.fail(Ending.CONNECTION_LOST, "the peer has not answered a keep-alive")
+        else:
+            self._arm()
+
+
+class Flows:
+    """The connections of one owner. `local` is the address to connect from, '' for any."""
+
+    def __init__(
+        self,
+        network: Network,
+        owner: FlowOwner,
+        *,
+        local: str,
+        limits: FlowLimits,
+        clock: Callable[[], float],
+    ) -> None:
+        self.owner = owner
+        self.limits = limits
+        self.clock = clock
+        self._network = network
+        self._local = local
+        self._flows: dict[Hop, Flow] = {}
+        """By when they were last used, so that the first idle one is the one to close."""
+        self._line: deque[Passenger] = deque()
+        self._connecting: set[asyncio.Task[None]] = set()
+        self._moving = False
+
+    def __len__(self) -> int:
+        """Return how many connections there are, those that are being made included."""
+        return len(self._flows)
+
+    def take(self, passenger: Passenger) -> None:
+        """See that a request gets to its connection: `flow_opened` or `flow_refused` follows, though never at once."""
+        self._line.append(passenger)
+        self._move_later()
+
+    def find(self, hop: Hop) -> Flow | None:
+        """Return the connection to a hop, None when there is none."""
+        return self._flows.get(hop)
+
+    def settled(self, flow: Flow) -> None:
+        """Take note that a request on a connection has its result."""
+        flow.pending -= 1
+        if not flow.pending and self._line:
+            self._move_later()
+
+    def close(self) -> None:
+        """End all connections without any report. Idempotent."""
+        for task in self._connecting:
+            task.cancel()
+        for flow in list(self._flows.values()):
+            flow.close()
+        self._line.clear()
+
+    def opened(self, flow: Flow) -> None:
+        """Hand over what waits for a connection that stands now."""
+        flow.used_at = self.clock()
+        while flow.passengers and flow.stands:
+            self.owner.flow_opened(flow, flow.passengers.popleft())
+
+    def forget(self, flow: Flow) -> None:
+        """Take note that a connection is no more."""
+        if self._flows.get(flow.hop) is flow:
+            del self._flows[flow.hop]
+        if self._line:
+            self._move_later()
+
+    def _move_later(self) -> None:
+        if not self._moving:
+            self._moving = True
+            asyncio.get_running_loop().call_soon(self._move)
+
+    def _move(self) -> None:
+        """Bring those in the line to their connections, as far as there may be connections."""
+        self._moving = False
+        stuck: deque[Passenger] = deque()
+        while self._line:
+            passenger = self._line.popleft()
+            flow = self._flows.pop(passenger.hop, None)
+            if flow is None and len(self._flows) >= self.limits.most and not self._make_room():
+                stuck.append(passenger)
+                continue
+            flow = flow or self._connect(passenger.hop)
+            self._flows[passenger.hop] = flow  # at the end: used last
+            flow.pending += 1
+            flow.passengers.append(passenger)
+            if flow.stands:
+                self.opened(flow)
+        self._line = stuck
+
+    def _make_room(self) -> bool:
+        idle = next((flow for flow in self._flows.values() if not flow.pending), None)
+        if idle is not None:
+            idle.close()
+        return idle is not None
+
+    def _connect(self, hop: Hop) -> Flow:
+        flow = Flow(hop, self)
+        task = asyncio.create_task(self._open(flow))
+        self._connecting.add(task)
+        task.add_done_callback(self._connecting.discard)
+        return flow
+
+    async def _open(self, flow: Flow) -> None:
+        refusal: Refusal | None = Refusal(Ending.NO_CONNECTION, "no connection, for a reason that is in the log")
+        try:
+            async with asyncio.timeout(self.limits.connect):
+                refusal = await self._network.connect(flow.hop, self._local, flow)
+        except TimeoutError:
+            refusal = Refusal(Ending.NO_CONNECTION, f"no connection within {self.limits.connect:g} s")
+        finally:  # whatever happens, nothing waits for it any longer; it may have been made as the time ran out
+            if refusal is not None and not flow.stands:
+                self.forget(flow)
+                self.refuse(flow, refusal)
+
+    def refuse(self, flow: Flow, refusal: Refusal) -> None:
+        """Give back what waits for a connection."""
+        while flow.passengers:
+            self.owner.flow_refused(flow.passengers.popleft(), refusal.ending, refusal.detail)

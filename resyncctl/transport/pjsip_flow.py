@@ -1,0 +1,230 @@
+"""Connections over TCP and TLS that PJSIP makes: one for each hop, shared by all requests to it.
+
+What is to be sent waits until its connection stands; its transaction begins then, as with the other engine (`flow`). PJSIP
+keeps them alive with CRLF every 90 s. It has few sockets, so that idle connections end early when others are wanted.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import ssl
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from resyncctl.errors import TransportError
+from resyncctl.sip.hop import Hop, Transport
+from resyncctl.sip.uac import Ending
+from resyncctl.transport import pjsip_library as pj
+from resyncctl.transport.flow import FlowLimits, Passenger
+from resyncctl.transport.ip import TlsFiles
+from resyncctl.transport.link import ending_of
+from resyncctl.transport.pjsip_stack import SOCKETS, Change, PjsipError, Stack
+
+MOST: Final = SOCKETS - 14
+"""Connections at once; the other sockets are for UDP, for the listeners that PJSIP opens, and for who connects to them."""
+_LOST: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
+
+
+class FlowOwner(Protocol):
+    """Who uses the connections. The methods are called from the event loop, and never within `take`."""
+
+    def flow_opened(self, flow: PjsipFlow, passenger: Passenger) -> None:
+        """Send a request over the connection, which stands now."""
+
+    def flow_refused(self, passenger: Passenger, ending: Ending, detail: str) -> None:
+        """Take a request back for which there is no connection."""
+
+
+class PjsipFlow:
+    """One connection. `pending` counts the requests on it that have no result yet."""
+
+    __slots__ = ("deadline", "hop", "passengers", "pending", "stands", "transport", "used_at")
+
+    def __init__(self, hop: Hop, deadline: float) -> None:
+        self.hop = hop
+        self.deadline = deadline
+        """Until when it has to stand."""
+        self.transport = 0
+        self.stands = False
+        self.pending = 0
+        self.passengers: deque[Passenger] = deque()
+        self.used_at = 0.0
+
+
+class PjsipFlows:
+    """The connections of one owner. `local` is the address to connect from, '' for any."""
+
+    def __init__(
+        self,
+        stack: Stack,
+        owner: FlowOwner,
+        *,
+        local: str,
+        limits: FlowLimits,
+        tls: TlsFiles,
+        source: Callable[[Hop], str],
+    ) -> None:
+        """Prepare; `source` returns the address of ours that leads to a hop, or raises TransportError."""
+        self._stack = stack
+        self._owner = owner
+        self._local = local
+        self._limits = limits
+        self._most = min(limits.most, MOST)
+        self._tls = tls
+        self._source = source
+        self._factories: dict[tuple[Transport, bool], int] = {}
+        self._flows: dict[Hop, PjsipFlow] = {}
+        """By when they were last used, so that the first idle one is the one to close."""
+        self._line: deque[Passenger] = deque()
+        self._changes: deque[tuple[PjsipFlow, Change]] = deque()
+        self._closed = False
+
+    def __len__(self) -> int:
+        """Return how many connections there are, those that are being made included."""
+        return len(self._flows)
+
+    @property
+    def waiting(self) -> bool:
+        """True when something waits for a connection."""
+        return bool(self._line) or any(not flow.stands for flow in self._flows.values())
+
+    def take(self, passenger: Passenger) -> None:
+        """See that a request gets to its connection: `flow_opened` or `flow_refused` follows from `look_after`."""
+        self._line.append(passenger)
+
+    def settled(self, flow: PjsipFlow) -> None:
+        """Take note that a request on a connection has its result."""
+        flow.pending -= 1
+
+    def look_after(self, *, now: float) -> None:
+        """Tell what became of connections, make those that are wanted, end those that are not."""
+        while self._changes:
+            self._change(*self._changes.popleft(), now=now)
+        late = [flow for flow in self._flows.values() if not flow.stands and flow.deadline <= now]
+        for flow in late:
+            self._refuse(flow, Ending.NO_CONNECTION, f"no connection within {self._limits.connect:g} s")
+        for flow in list(self._flows.values()):
+            if flow.stands and not flow.pending and now - flow.used_at >= self._limits.idle:
+                self._forget(flow)
+        line, self._line = self._line, deque()
+        for passenger in line:
+            self._bring(passenger, now=now)
+
+    def close(self) -> None:
+        """End all connections without any report. Idempotent."""
+        self._closed = True
+        for flow in list(self._flows.values()):
+            self._forget(flow)
+        for factory in self._factories.values():
+            self._stack.stop(factory)
+        self._factories.clear()
+        self._line.clear()
+        self._changes.clear()
+
+    def _bring(self, passenger: Passenger, *, now: float) -> None:
+        """Bring a request to its connection, or back into the line."""
+        if self._closed:
+            return
+        hop = passenger.hop
+        flow = self._flows.pop(hop, None)
+        if flow is None:
+            if len(self._flows) >= self._most and not self._make_room():
+                self._line.append(passenger)
+                return
+            flow = PjsipFlow(hop, now + self._limits.connect)
+            try:
+                flow.transport = self._stack.connect(self._factory(hop), hop, partial(self._note, flow))
+            except TransportError as error:
+                self._owner.flow_refused(passenger, Ending.NO_ROUTE, str(error))
+                return
+            except PjsipError as error:
+                if error.status == pj.TOO_MANY:  # others of this process have them all
+                    self._line.append(passenger)
+                else:
+                    self._owner.flow_refused(passenger, *self._why(hop, Change(False, error.status, 0)))
+                return
+        self._flows[hop] = flow  # at the end: used last
+        flow.pending += 1
+        flow.passengers.append(passenger)
+        if flow.stands:
+            self._board(flow, now=now)
+
+    def _make_room(self) -> bool:
+        idle = next((flow for flow in self._flows.values() if not flow.pending), None)
+        if idle is not None:
+            self._forget(idle)
+        return idle is not None
+
+    def _factory(self, hop: Hop) -> int:
+        """Return what makes connections of that kind; raise TransportError."""
+        six = ":" in hop.address[0]
+        key = (hop.transport, six)
+        factory = self._factories.get(key)
+        if factory is None:
+            host = self._local or ("::" if six else "0.0.0.0")
+            make = self._start_tls if hop.transport is Transport.TLS else self._stack.start_tcp
+            factory = self._factories[key] = make(host, self._local or self._source(hop))
+        return factory
+
+    def _start_tls(self, host: str, published: str) -> int:
+        tls = self._tls
+        system = ssl.get_default_verify_paths()
+        return self._stack.start_tls(
+            host,
+            published,
+            ca=str(tls.ca or system.cafile or ""),
+            path="" if tls.ca or system.cafile else system.capath or "",
+            cert=str(tls.cert or ""),
+            key=str(tls.key or tls.cert or ""),
+            verify=tls.verify,
+        )
+
+    def _note(self, flow: PjsipFlow, change: Change) -> None:
+        self._changes.append((flow, change))
+
+    def _change(self, flow: PjsipFlow, change: Change, *, now: float) -> None:
+        if self._flows.get(flow.hop) is not flow:
+            return
+        if change.connected:
+            flow.stands = True
+            self._board(flow, now=now)
+        elif flow.stands:
+            self._forget(flow)  # the requests on it hear of it from PJSIP
+        else:
+            self._refuse(flow, *self._why(flow.hop, change))
+
+    def _board(self, flow: PjsipFlow, *, now: float) -> None:
+        flow.used_at = now
+        while flow.passengers and flow.stands:
+            self._owner.flow_opened(flow, flow.passengers.popleft())
+
+    def _refuse(self, flow: PjsipFlow, ending: Ending, detail: str) -> None:
+        self._forget(flow)
+        while flow.passengers:
+            self._owner.flow_refused(flow.passengers.popleft(), ending, detail)
+
+    def _forget(self, flow: PjsipFlow) -> None:
+        if self._flows.get(flow.hop) is flow:
+            del self._flows[flow.hop]
+            flow.stands = False
+            self._stack.disconnect(flow.transport)
+
+    def _why(self, hop: Hop, change: Change) -> tuple[Ending, str]:
+        """Say why there is no connection."""
+        if change.error == pj.NOT_VERIFIED:
+            name = hop.name or hop.address[0]
+            return (
+                Ending.NOT_TRUSTED,
+                f"TLS: the certificate for {name} is not accepted: {self._stack.faults(change.faults)}",
+            )
+        number = change.error - pj.SYSTEM_ERROR
+        if change.error == pj.END_OF_FILE or number in _LOST:
+            return Ending.CONNECTION_LOST, "the peer has closed the connection"
+        if 0 < number < pj.SYSTEM_ERROR:
+            return ending_of(number), f"no connection: {os.strerror(number)}"
+        if hop.transport is Transport.TLS:
+            return Ending.NOT_TRUSTED, f"TLS: {self._stack.explain(change.error)}"
+        return Ending.NO_CONNECTION, f"no connection: {self._stack.explain(change.error)}"
