@@ -146,8 +146,8 @@ class Resolver:
 
     async def _plan(self, next_hop: NextHop) -> Answer[Group]:
         """Find the servers of a name without a port (RFC 3263 4.1 and 4.2)."""
-        host, _, transport, secure = next_hop
-        name, chosen = _canonical(host), _chosen(transport, secure=secure)
+        host, _, transport, _ = next_hop
+        name, chosen = _canonical(host), next_hop.chosen
         if not name or chosen is None:
             return Answer((), FORGET_FAILURE)
         parts: list[Known[Record]] = []
