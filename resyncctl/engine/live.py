@@ -19,6 +19,8 @@ from resyncctl.vendors import Trigger
 NOWHERE: Final = Hop(("", 0))
 """The destination of a target whose host name has not been resolved."""
 
+_MOST_TEMPLATES: Final = 1000
+
 
 class Share:
     """A batch that this worker has: how many of its targets have no outcome yet, and how many are on the wire."""
@@ -149,8 +151,9 @@ class Templates:
         known = self._known.get(key)
         if known is None:
             known = self._make(request, local, hop.transport, secure=secure)
-            # A body of its own for each phone, or a port of its own for each connection, is not worth remembering.
-            if not request.trigger.needs_call_id and hop.transport is Transport.UDP:
+            if not request.trigger.needs_call_id:  # a body of its own for each phone is not worth remembering
+                if len(self._known) >= _MOST_TEMPLATES:  # each connection has a port of its own
+                    self._known.clear()
                 self._known[key] = known
         request.template, request.via = known
 

@@ -39,6 +39,9 @@ SPOKEN: Final = frozenset({Transport.UDP, Transport.TCP, Transport.TLS})
 """What an endpoint sends over. WebSocket clients listen nowhere: only the proxy that they are connected to reaches them."""
 
 
+_ALONE: Final = {f"transport={transport}": transport for transport in (Transport.UDP, Transport.TCP, Transport.TLS)}
+
+
 class Hop(NamedTuple):
     """One address to send to. `name` is what the certificate has to name with TLS: the host as the URI writes it."""
 
@@ -72,10 +75,14 @@ def next_hop(uri: str) -> NextHop:
     A transport that we have never heard of is a SipParseError too.
     """
     at = uri.find("@")
-    rest = uri[at + 1 :]
-    host, _, port = rest.partition(":")
-    if at > 0 and uri.startswith("sip:") and (not port or port.isdigit()) and ";" not in rest and "?" not in rest:
-        return NextHop(host, int(port) if port else None)  # nearly all contacts
+    host, _, port = uri[at + 1 :].partition(":")
+    port, semicolon, parameters = port.partition(";")
+    if at > 0 and port.isdigit() and uri.startswith("sip:"):  # nearly all contacts
+        if not semicolon:
+            return NextHop(host, int(port))
+        transport = _ALONE.get(parameters)
+        if transport is not None:
+            return NextHop(host, int(port), transport, transport is Transport.TLS)
     return hop_of(Uri.parse(uri))
 
 

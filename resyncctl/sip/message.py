@@ -254,7 +254,7 @@ def check_request(request: Request) -> None:
 
 
 _PLAIN_HEAD: Final = re.compile(
-    rb'SIP/2\.0 ([1-6]\d\d) [^\r\n]*\r\nVia: SIP/2\.0/UDP [^\s;,"]+;branch=([^\s;,"]+)(?:;[^\s,"]*)?\r\n'
+    rb'SIP/2\.0 ([1-6]\d\d) [^\r\n]*\r\nVia: SIP/2\.0/(?:UDP|TCP|TLS) [^\s;,"]+;branch=([^\s;,"]+)(?:;[^\s,"]*)?\r\n'
 )
 """Status line and top Via of nearly all responses to requests of ours. Linear: no two quantifiers meet on one byte."""
 

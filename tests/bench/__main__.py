@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from typing import Final
 
-from tests.bench import api, hooks, product, scheduler, workers
+from tests.bench import api, hooks, product, scheduler, transports, workers
 from tests.bench.asterisk import ami_notify_rate
 from tests.bench.floors import COUNT, SIPP_COUNT, WINDOW, bare_loop, running_responder, sipp_as_installed, sipp_best
 
@@ -118,9 +118,19 @@ def service_rows() -> list[Row]:
     ]
 
 
+def transport_rows() -> list[Row]:
+    """Measure the transports, and the second SIP engine beside the first."""
+    if not shutil.which("kamailio"):
+        return [Row("NOTIFYs/s over UDP, TCP and TLS", "kamailio is not installed", "", None)]
+    return [
+        Row(f"NOTIFYs/s to a Kamailio, {engine}, {transport.upper()}", f"{speed.rate:,.0f} ({speed.cpu:.0f} us)", "", True)
+        for engine, transport, speed in transports.speeds()
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Measure, three runs of the throughput unless told; print the table."""
-    rows = [*throughput_rows(int(arguments[0]) if arguments else 3), *other_rows(), *service_rows()]
+    rows = [*throughput_rows(int(arguments[0]) if arguments else 3), *other_rows(), *service_rows(), *transport_rows()]
     widths = [
         max(len(text) for text in column) for column in zip(*((row.what, row.figure) for row in rows), strict=True)
     ]
