@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from resyncctl.engine.routing import direct_hop, way_to
+from resyncctl.engine.routing import asks_for_sips, direct_hop, way_to
 from resyncctl.inventory.phone import credentials_of, line_key
 from resyncctl.rollout.model import Options, Target
 from resyncctl.sip.digest import Credentials
-from resyncctl.sip.hop import Hop, Transport
+from resyncctl.sip.hop import Hop, Transport, next_hop
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
 from resyncctl.sip.uas import Address
 from resyncctl.transport.agent import Notification, Request
@@ -20,6 +20,7 @@ NOWHERE: Final = Hop(("", 0))
 """The destination of a target whose host name has not been resolved."""
 
 _MOST_TEMPLATES: Final = 1000
+_UDP: Final = Transport.UDP
 
 
 class Share:
@@ -45,9 +46,9 @@ class Live:
 
     __slots__ = (
         "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
-        "extra", "forced_at", "forced_delay", "hops", "idle_from", "next_hop", "place", "planned_at", "reboots", "request_uri",
-        "routes", "sent_at", "share", "slot_at", "template", "ticket", "to_uri", "trigger", "trigger_number", "via",
-        "wanted_at",
+        "extra", "forced_at", "forced_delay", "hops", "idle_from", "look", "next_hop", "place", "planned_at", "reboots",
+        "request_uri", "routes", "sent_at", "share", "sips", "slot_at", "template", "ticket", "to_uri", "trigger",
+        "via", "wanted_at",
     )  # fmt: skip
 
     method = "NOTIFY"
@@ -75,24 +76,36 @@ class Live:
         """Until then it is not taken for idle, whatever the busy source says."""
         self.forced_delay = float(target.forced_delay) if target.forced_delay else forced_delay
         self.trigger = trigger
-        self.trigger_number = target.trigger
         self.reboots = target.reboots == "yes"
         self.body = trigger.render_body(call_id=target.call_id).encode() if trigger.body else b""
         self.credentials: Credentials | None = credentials_of(target.auth_username, target.auth_password)
         self._target = target
         self.template: NotifyTemplate
         self.via = ""
-        way = way_to(target.contact or target.aor, path=target.path, received=target.received, proxy=proxy)
-        self.request_uri = way.request_uri
-        self.routes = way.routes
-        self.extra = fields(("Route", ", ".join(way.routes))) if way.routes else ""
+        contact = target.contact or target.aor
+        if (
+            proxy
+            or target.path
+            or target.received
+            or ";" in contact
+            or not contact.startswith("sip:")
+            or "?" in contact
+        ):
+            way = way_to(contact, path=target.path, received=target.received, proxy=proxy)
+            self.request_uri, self.routes, self.next_hop = way.request_uri, way.routes, way.next_hop
+            self.sips = asks_for_sips(way)
+            self.extra = fields(("Route", ", ".join(way.routes))) if way.routes else ""
+        else:  # nearly all; what `way_to` would say
+            self.request_uri, self.routes, self.next_hop = contact, (), next_hop(contact)
+            self.sips, self.extra = False, ""
+        self.look = target.trigger << 1 | self.sips
+        """What decides its template, beside where it leaves from."""
         aor = target.aor
         # An AOR without a scheme is only a name.
-        self.to_uri = bare_address(aor if ":" in aor else target.contact or aor)
-        self.next_hop = way.next_hop
+        self.to_uri = bare_address(aor if ":" in aor else contact)
         self.hops: Sequence[Hop] = ()
         """Where else to try when `destination` fails (RFC 3263 4.3), in this order."""
-        self.destination: Hop = direct_hop(way.next_hop) or NOWHERE
+        self.destination: Hop = direct_hop(self.next_hop) or NOWHERE
 
     def find_again(self) -> None:
         """Let the addresses of a host name be asked for again: another attempt is another request (RFC 3263 4)."""
@@ -140,28 +153,28 @@ class Templates:
     def __init__(self, options: Options, user_agent: str) -> None:
         self._options = options
         self._user_agent = user_agent
-        self._known: dict[tuple[int, Transport, Address, bool], tuple[NotifyTemplate, str]] = {}
+        self._over_udp: dict[tuple[int, Address], tuple[NotifyTemplate, str]] = {}
+        self._over_connections: dict[tuple[int, Address], tuple[NotifyTemplate, str]] = {}
         self._identity = (("P-Asserted-Identity", f"<{options.identity}>"),) if options.identity else ()
 
     def dress(self, request: Request, local: Address, hop: Hop) -> None:
         """Give a target the template that fits where it is sent from and what over; see `transport.agent.Prepare`."""
-        assert isinstance(request, Live)  # noqa: S101  (what the sender has sent)
-        secure = request.request_uri.startswith("sips:")
-        key = (request.trigger_number, hop[1], local, secure)
-        known = self._known.get(key)
+        live: Live = request  # type: ignore[assignment]  # what the sender has sent; a check costs as much as the rest
+        looks = self._over_udp if hop[1] is _UDP else self._over_connections
+        known = looks.get((live.look, local))
         if known is None:
-            known = self._make(request, local, hop.transport, secure=secure)
-            if not request.trigger.needs_call_id:  # a body of its own for each phone is not worth remembering
-                if len(self._known) >= _MOST_TEMPLATES:  # each connection has a port of its own
-                    self._known.clear()
-                self._known[key] = known
-        request.template, request.via = known
+            known = self._make(live, local, hop.transport)
+            if not live.trigger.needs_call_id:  # a body of its own for each phone is not worth remembering
+                if len(looks) >= _MOST_TEMPLATES:  # each connection has a port of its own
+                    looks.clear()
+                looks[live.look, local] = known
+        live.template, live.via = known
 
-    def _make(self, live: Live, local: Address, transport: Transport, *, secure: bool) -> tuple[NotifyTemplate, str]:
+    def _make(self, live: Live, local: Address, transport: Transport) -> tuple[NotifyTemplate, str]:
         host, port = local
         sent_by = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        scheme = "sips" if secure else "sip"  # RFC 3261 8.1.1.8
-        over = f";transport={transport}" if transport.reliable and not secure else ""
+        scheme = "sips" if live.sips else "sip"
+        over = f";transport={transport}" if transport.reliable and not live.sips else ""
         from_uri = self._options.from_uri or f"sip:resyncctl@{sent_by.rpartition(':')[0]}"
         trigger = live.trigger
         template = NotifyTemplate(

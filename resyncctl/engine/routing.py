@@ -31,12 +31,14 @@ def way_to(contact: str, *, path: str, received: str, proxy: str) -> Way:
     """Find the way to a contact as it is registered (or an AOR); raise SipParseError, or InputError for the path.
 
     `received` is the URI that a registrar keeps of where the registration came from; like `;alias=` in the contact it says
-    where the phone is behind a NAT, and is of no interest to a request that goes through a proxy.
+    where the phone is behind a NAT, and is of no interest to a request that goes through a proxy. A `sips:` contact is
+    reached straight over TLS only; to a proxy the transport is the one that the proxy's URI says. RFC 3261 8.1.2 wants TLS
+    there too, but the Path of an edge proxy names its inner side, and it is the edge that has the phone's connection.
     """
-    target = contact if "?" not in contact else contact.partition("?")[0]
+    target = contact if "?" not in contact else _without_headers(contact)
     if not path and not proxy:
         if received:
-            return Way(target, (), next_hop(received), through_proxy=False)
+            return Way(target, (), _as_secure(next_hop(received), target), through_proxy=False)
         if ";alias=" in target:
             return _by_alias(target)
         return Way(target, (), next_hop(target), through_proxy=False)
@@ -48,7 +50,7 @@ def way_to(contact: str, *, path: str, received: str, proxy: str) -> Way:
     if is_loose(first):
         return Way(target, routes, next_hop(first), through_proxy=True)
     # RFC 3261 12.2.1.1: a strict router finds itself in the Request-URI, and the phone at the end of the Route set.
-    return Way(first, (*routes[1:], f"<{target}>"), next_hop(first), through_proxy=True)
+    return Way(_without_headers(first), (*routes[1:], f"<{target}>"), next_hop(first), through_proxy=True)
 
 
 def why_not(way: Way) -> Reason:
@@ -61,16 +63,23 @@ def why_not(way: Way) -> Reason:
 
 def direct_hop(next_hop: NextHop) -> Hop | None:
     """Return the hop that a numeric host is, without any look-up (RFC 3263 4.2); None for a name."""
-    host, port, _, _ = next_hop
-    transport = next_hop.chosen
+    host, port, asked, secure = next_hop
+    transport = Transport.UDP if asked is None and not secure else next_hop.chosen  # nearly all need not ask
     if transport is None or not numeric(host):
         return None
     return Hop((host, port or transport.default_port), transport, host)
 
 
+def asks_for_sips(way: Way) -> bool:
+    """Say whether the request has to have a `sips:` Contact: its Request-URI or topmost Route is one (RFC 3261 8.1.1.8)."""
+    first_route = way.routes[0].partition("<")[2] if way.routes else ""
+    return _is_sips(way.request_uri) or _is_sips(first_route)
+
+
 def loose(proxy: str) -> str:
     """Return an outbound proxy's URI with the `lr` parameter, which says that it is a loose router (RFC 3261 16.12.1.1)."""
-    return proxy if is_loose(proxy) else f"{proxy};lr"
+    bare = _without_headers(proxy)
+    return bare if is_loose(bare) else f"{bare};lr"
 
 
 def is_loose(uri: str) -> bool:
@@ -91,4 +100,20 @@ def _by_alias(contact: str) -> Way:
     except (SipParseError, KeyError):
         return Way(contact, (), next_hop(contact), through_proxy=False)  # an alias of another kind
     secure = transport in {Transport.TLS, Transport.WSS}
-    return Way(plain, (), NextHop(name.strip("[]"), port_number, transport, secure), through_proxy=False)
+    hop = NextHop(name.strip("[]"), port_number, transport, secure)
+    return Way(plain, (), _as_secure(hop, contact), through_proxy=False)
+
+
+def _as_secure(hop: NextHop, contact: str) -> NextHop:
+    """Return the hop of a phone itself; what is known of where a `sips:` contact is does not take its TLS away."""
+    return hop._replace(secure=True) if _is_sips(contact) else hop
+
+
+def _is_sips(uri: str) -> bool:
+    return uri[:5].lower() == "sips:"
+
+
+def _without_headers(uri: str) -> str:
+    """Cut off what only a URI outside of messages may have (RFC 3261 19.1.1); a user part may hold a question mark."""
+    mark = uri.find("?", uri.find("@") + 1)
+    return uri if mark < 0 else uri[:mark]

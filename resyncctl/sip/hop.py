@@ -76,12 +76,12 @@ def next_hop(uri: str) -> NextHop:
     """
     at = uri.find("@")
     host, _, port = uri[at + 1 :].partition(":")
-    port, semicolon, parameters = port.partition(";")
-    if at > 0 and port.isdigit() and uri.startswith("sip:"):  # nearly all contacts
-        if not semicolon:
+    if at > 0 and uri.startswith("sip:"):
+        if port.isdigit():  # nearly all contacts
             return NextHop(host, int(port))
+        port, _, parameters = port.partition(";")
         transport = _ALONE.get(parameters)
-        if transport is not None:
+        if transport is not None and port.isdigit():
             return NextHop(host, int(port), transport, transport is Transport.TLS)
     return hop_of(Uri.parse(uri))
 
