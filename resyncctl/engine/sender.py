@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.engine.backlog import Backlog
+from resyncctl.engine.connecting import Connecting
 from resyncctl.engine.deferrals import Deferrals
 from resyncctl.engine.journal import SENDING, Journal, obey_cancellation
 from resyncctl.engine.live import NOWHERE, Live, Share, Templates
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from resyncctl.store.records import Claim, Control, RolloutRecord
     from resyncctl.store.redis_store import RedisStore
     from resyncctl.transport.agent import Agent, Prepare
+    from resyncctl.transport.link import Refusal
     from resyncctl.transport.resolver import Resolver
 
 SLICE: Final = 500
@@ -135,6 +137,7 @@ class Sender:
         self._agent = around.agent(
             Timers(t1=options.timer_t1, timeout=options.timeout), self._finished, self._templates.dress
         )
+        self._connecting = Connecting(self._agent, on_decided=self._connected)
         self._heard: dict[Hop, float] = {}
         """When a hop that has alternatives was last known to live."""
         self._shares: dict[int, Share] = {}
@@ -346,6 +349,7 @@ class Sender:
         ]
         if any(live.destination is NOWHERE for live in claimed):
             await self._resolve_names(claimed)
+        self._connecting.begin(claimed)
         self._tell_room()
         return claimed
 
@@ -355,7 +359,7 @@ class Sender:
             return 0
         if self._clock() < self._quiet_until:
             return 0
-        room = min(self._slice, self._limit - self._in_flight - len(self._ready))
+        room = min(self._slice, self._limit - self._in_flight - len(self._ready) - len(self._connecting))
         # A commit costs as much as twenty NOTIFYs: small slices wait for each other, though not for long.
         return room if room >= self._worthwhile() or self._clock() - self._committed_at >= FLUSH else 0
 
@@ -506,6 +510,7 @@ class Sender:
     def _give_back(self) -> None:
         """Let go of every batch that has nothing on the wire."""
         self._backlog.clear()
+        self._connecting.clear()
         self._tell_room()
         self._deferrals.close()
         for share in self._shares.values():
@@ -594,6 +599,9 @@ class Sender:
             if self._around.busy is not None and not self._deferrals.may_send(live, intended=True):
                 continue
             live.planned_at = slot
+            if self._connecting.holds(live):
+                self._note(live, TargetState.PLANNED, Reason.NONE, 0, planned_at=slot)
+                continue
             self._send(live)
         if full and len(ready) < self._slice:
             self._wake.set()  # room for another slice
@@ -629,6 +637,19 @@ class Sender:
         live.share.flying += 1
         if not self._tally.first_sent_us:
             self._tally.first_sent_us = self._time.offset_us(live.sent_at)
+
+    def _connected(self, live: Live, refusal: Refusal | None) -> None:
+        """Take back a target whose connection stands: it asks for a slot. Without one, its attempt has failed."""
+        now = self._clock()
+        if refusal is None:
+            self._backlog.wait(live, now)
+            self._wake.set()
+            return
+        live.attempts += 1
+        self._log.info(
+            "not_connected", contact=live.request_uri, ending=refusal.ending.name.lower(), detail=refusal.detail
+        )
+        self._end(live, _REASONS[refusal.ending], 0, sent_at=0.0, ended_at=now)
 
     def _finished(self, result: Result) -> None:
         """Take the result of a request from the endpoint."""

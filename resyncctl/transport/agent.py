@@ -9,6 +9,7 @@ from resyncctl.sip.digest import Credentials
 from resyncctl.sip.hop import Hop
 from resyncctl.sip.uac import Outgoing
 from resyncctl.sip.uas import Address
+from resyncctl.transport.link import Refusal
 
 
 class Notification(NamedTuple):
@@ -44,6 +45,12 @@ class Agent(Protocol):
 
     def bind(self) -> None:
         """Open the sockets that a fixed local address needs; raise TransportError. Otherwise they are opened when needed."""
+
+    def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
+        """Say whether a request to `hop` would leave at once, as over UDP it always would.
+
+        If not, its connection is being made, and `then` is called once, later: with None when it stands, else with why not.
+        """
 
     def send(self, request: Request, key: Hashable) -> float:
         """Take a request and return the time, on the agent's clock. Its transaction starts now, or when there is a connection.

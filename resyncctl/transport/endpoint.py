@@ -7,7 +7,7 @@ import os
 import socket
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
@@ -16,7 +16,7 @@ from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address
 from resyncctl.transport.flow import Flow, FlowLimits, Flows, Passenger
-from resyncctl.transport.link import Link, Network, ending_of
+from resyncctl.transport.link import Link, Network, Refusal, ending_of
 from resyncctl.transport.udp import family_of
 
 if TYPE_CHECKING:
@@ -82,6 +82,13 @@ class _Ride:
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         return self.request.render(token=token, branch=branch, cseq=cseq, extra=extra)
+
+
+class _Asker(NamedTuple):
+    """Somebody who wants to know of a connection."""
+
+    hop: Hop
+    then: Callable[[Refusal | None], None]
 
 
 class Endpoint:
@@ -176,6 +183,16 @@ class Endpoint:
             self._arm()
         return now
 
+    def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
+        """Say whether a request would leave at once; see `Agent.reach`."""
+        if hop[1] is _UDP:
+            return True
+        flow = self._flows.find(hop)
+        if flow is not None and flow.stands:
+            return True
+        self._flows.take(_Asker(hop, then))
+        return False
+
     def _send_large(self, ride: _Ride) -> None:
         """Send a large request over UDP after all."""
         hop = ride.request.destination
@@ -202,6 +219,10 @@ class Endpoint:
 
     def flow_opened(self, flow: Flow, passenger: Passenger) -> None:
         """Send a request over its connection."""
+        if isinstance(passenger, _Asker):
+            self._flows.settled(flow)
+            passenger.then(None)
+            return
         ride = _ride(passenger)
         ride.flow = flow
         self._prepare(ride.request, flow.local, ride.hop)
@@ -211,7 +232,11 @@ class Endpoint:
 
     def flow_refused(self, passenger: Passenger, ending: Ending, detail: str) -> None:
         """Report that there is no connection for a request."""
-        if not self._closed:
+        if self._closed:
+            return
+        if isinstance(passenger, _Asker):
+            passenger.then(Refusal(ending, detail))
+        else:
             self._do(Result(_ride(passenger), ending, 0, 0.0, self._clock(), -1, detail))
 
     def flow_received(self, flow: Flow, data: bytes) -> None:

@@ -22,6 +22,8 @@ from resyncctl.transport.link import TLS_ENDINGS, Connection, Network, Refusal, 
 _PING: Final = b"\r\n\r\n"
 _PONG: Final = b"\r\n"
 """RFC 5626 3.5.1."""
+_FRESH: Final = 1.0
+"""Seconds that a connection is kept for whoever asked for it, though others wait for one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -194,6 +196,7 @@ class Flows:
         self._line: deque[Passenger] = deque()
         self._connecting: set[asyncio.Task[None]] = set()
         self._moving = False
+        self._later: asyncio.TimerHandle | None = None
 
     def __len__(self) -> int:
         """Return how many connections there are, those that are being made included."""
@@ -216,6 +219,8 @@ class Flows:
 
     def close(self) -> None:
         """End all connections without any report. Idempotent."""
+        if self._later is not None:
+            self._later.cancel()
         for task in self._connecting:
             task.cancel()
         for flow in list(self._flows.values()):
@@ -244,12 +249,15 @@ class Flows:
         """Bring those in the line to their connections, as far as there may be connections."""
         self._moving = False
         stuck: deque[Passenger] = deque()
+        full = False
         while self._line:
             passenger = self._line.popleft()
             flow = self._flows.pop(passenger.hop, None)
-            if flow is None and len(self._flows) >= self.limits.most and not self._make_room():
-                stuck.append(passenger)
-                continue
+            if flow is None and len(self._flows) >= self.limits.most:
+                full = full or not self._make_room()
+                if full:
+                    stuck.append(passenger)
+                    continue
             flow = flow or self._connect(passenger.hop)
             self._flows[passenger.hop] = flow  # at the end: used last
             flow.pending += 1
@@ -259,10 +267,18 @@ class Flows:
         self._line = stuck
 
     def _make_room(self) -> bool:
-        idle = next((flow for flow in self._flows.values() if not flow.pending), None)
+        """Close the connection that has been of no use for longest; not one that was just made, or has just been used."""
+        before = self.clock() - _FRESH
+        idle = next((flow for flow in self._flows.values() if not flow.pending and flow.used_at <= before), None)
         if idle is not None:
             idle.close()
+        elif self._later is None:
+            self._later = asyncio.get_running_loop().call_later(_FRESH, self._look_again)
         return idle is not None
+
+    def _look_again(self) -> None:
+        self._later = None
+        self._move()
 
     def _connect(self, hop: Hop) -> Flow:
         flow = Flow(hop, self)

@@ -1,0 +1,55 @@
+"""Targets whose connection is still being made when their time has come.
+
+What is sent late all at once would be faster than the rate. So a connection is asked for when the intent is written, and who has
+none by the time of its slot gives that up and asks for another one when the connection stands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+
+from resyncctl.engine.live import NOWHERE, Live
+from resyncctl.sip.hop import Transport
+from resyncctl.transport.agent import Agent
+from resyncctl.transport.link import Refusal
+
+
+class Connecting:
+    """Keeps targets until `on_decided` gets them back: with None when their connection stands, else with why it does not."""
+
+    def __init__(self, agent: Agent, *, on_decided: Callable[[Live, Refusal | None], None]) -> None:
+        self._agent = agent
+        self._on_decided = on_decided
+        self._lives: set[Live] = set()
+
+    def __len__(self) -> int:
+        return len(self._lives)
+
+    def begin(self, lives: Iterable[Live]) -> None:
+        """Let the connections be made that these targets will need."""
+        for live in lives:
+            if live.destination[1] is not Transport.UDP and live.destination is not NOWHERE:
+                self._agent.reach(live.destination, _ignore)
+
+    def holds(self, live: Live) -> bool:
+        """Say whether a target has no connection yet; then it is kept here."""
+        if live.destination[1] is Transport.UDP:
+            return False
+        if self._agent.reach(live.destination, partial(self._decided, live)):
+            return False
+        self._lives.add(live)
+        return True
+
+    def clear(self) -> None:
+        """Forget all of them: they are given back."""
+        self._lives.clear()
+
+    def _decided(self, live: Live, refusal: Refusal | None) -> None:
+        if live in self._lives:
+            self._lives.remove(live)
+            self._on_decided(live, refusal)
+
+
+def _ignore(_: Refusal | None) -> None:
+    """Nobody waits for it."""
