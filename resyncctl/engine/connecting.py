@@ -1,7 +1,7 @@
 """Targets whose connection is still being made when their time has come.
 
-What is sent late all at once would be faster than the rate. So a connection is asked for when the intent is written, and who has
-none by the time of its slot gives that up and asks for another one when the connection stands.
+What is sent late all at once would be faster than the rate. So a connection is asked for when the intent is written, and a target
+that has none by the time of its slot gives that up and asks for another one when the connection stands.
 """
 
 from __future__ import annotations
