@@ -185,8 +185,9 @@ class Endpoint:
 
     def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
         """Say whether a request would leave at once; see `Agent.reach`."""
-        if hop[1] is _UDP:
-            return True
+        host = self._local[0]
+        if hop[1] is _UDP or (host and family_of(host) is not family_of(hop.address[0])):
+            return True  # of the other IP version: `send` says so
         flow = self._flows.find(hop)
         if flow is not None and flow.stands:
             return True
