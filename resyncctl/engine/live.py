@@ -12,8 +12,8 @@ from resyncctl.rollout.model import Options, Target
 from resyncctl.sip.digest import Credentials
 from resyncctl.sip.hop import Hop, Transport, next_hop
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
+from resyncctl.sip.uac import Outgoing
 from resyncctl.sip.uas import Address
-from resyncctl.transport.agent import Notification, Request
 from resyncctl.vendors import Trigger
 
 NOWHERE: Final = Hop(("", 0))
@@ -119,21 +119,6 @@ class Live:
         first = line_key(target.aor or target.contact)
         return (first, *target.lines.split(",")) if target.lines else (first,)
 
-    def parts(self) -> Notification:
-        """Return the NOTIFY in parts; see `transport.agent.Request`."""
-        template = self.template
-        return Notification(
-            request_uri=self.request_uri,
-            to_uri=self.to_uri,
-            from_uri=template.from_uri,
-            routes=self.routes,
-            headers=template.headers,
-            content_type=template.content_type,
-            body=template.body,
-            destination=self.destination,
-            credentials=self.credentials,
-        )
-
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         """Write the NOTIFY; see `sip.uac.Outgoing`."""
         return self.template.render(
@@ -157,7 +142,7 @@ class Templates:
         self._over_connections: dict[tuple[int, Address], tuple[NotifyTemplate, str]] = {}
         self._identity = (("P-Asserted-Identity", f"<{options.identity}>"),) if options.identity else ()
 
-    def dress(self, request: Request, local: Address, hop: Hop) -> None:
+    def dress(self, request: Outgoing, local: Address, hop: Hop) -> None:
         """Give a target the template that fits where it is sent from and what over; see `transport.agent.Prepare`."""
         live: Live = request  # type: ignore[assignment]  # what the sender has sent; a check costs as much as the rest
         looks = self._over_udp if hop[1] is _UDP else self._over_connections

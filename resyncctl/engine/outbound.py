@@ -82,12 +82,10 @@ class Outbound:
         )
         if self.engine == Engine.PJSUA2:
             files.context()
-            from resyncctl.transport.pjsip import PjsipAgent  # noqa: PLC0415  (only who has the wheel can import it)
+            from resyncctl.transport.pjsip.agent import PjsipAgent  # noqa: PLC0415  (only who has the wheel can import it)
 
-            if tracer is not None:
-                raise InputError("--trace is of the asyncio engine; leave out --engine pjsua2")
             return lambda timers, on_result, prepare: PjsipAgent(
-                local=local, timers=timers, on_result=on_result, prepare=prepare, tls=files
+                local=local, timers=timers, on_result=on_result, prepare=prepare, tls=files, tracer=tracer
             )
         network = IpNetwork(files if files != TlsFiles() else None)
         return lambda timers, on_result, prepare: Endpoint(

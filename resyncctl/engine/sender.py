@@ -722,7 +722,7 @@ class Sender:
         if attempts.may_have_arrived(reason, ended_at - live.sent_at if live.sent_at else 0.0, self._options.timer_t1):
             if self._never_again(live):
                 return False
-            if self._heard.get(hop, 0.0) > live.sent_at:
+            if reason is Reason.TIMEOUT and self._heard.get(hop, 0.0) > live.sent_at:
                 return False  # it answers others: it is the phone behind it that does not
         self._around.resolver.avoid(hop, seconds=float(retry_after) if retry_after > 0 else AVOIDED)
         live.destination, *live.hops = live.hops

@@ -40,7 +40,7 @@ class NotifyTemplate:
     (Subscription-State: terminated). `body` is text, sent as UTF-8 with `content_type`.
     """
 
-    __slots__ = ("_body", "_head", "_tail", "body", "content_type", "from_uri", "headers")
+    __slots__ = ("_body", "_head", "_tail")
 
     def __init__(
         self,
@@ -63,17 +63,16 @@ class NotifyTemplate:
             content = body.encode()
         except UnicodeEncodeError as error:
             raise SipError("the body holds a lone surrogate, which UTF-8 cannot carry; remove it") from error
-        self.from_uri = str(Uri.parse(sender.from_uri))
-        self.headers = (header("Event", event), *(header(name, value) for name, value in fields.items()))
-        """What a stack that writes messages itself has to be told; no Content-Type."""
-        self.content_type = content_type if content_type and body else ""
-        self.body = body
-        lines = [header("Contact", f"<{Uri.parse(sender.contact_uri)}>"), *self.headers]
-        if self.content_type:
-            lines.append(header("Content-Type", self.content_type))
+        lines = [
+            header("Contact", f"<{Uri.parse(sender.contact_uri)}>"),
+            header("Event", event),
+            *(header(name, value) for name, value in fields.items()),
+        ]
+        if content_type and body:
+            lines.append(header("Content-Type", content_type))
         lines.append(("Content-Length", str(len(content))))
         self._tail = "".join(f"{name}: {value}\r\n" for name, value in lines) + "\r\n"
-        self._head = f"Max-Forwards: {MAX_FORWARDS}\r\nFrom: <{self.from_uri}>;tag="
+        self._head = f"Max-Forwards: {MAX_FORWARDS}\r\nFrom: <{Uri.parse(sender.from_uri)}>;tag="
         self._body = content
 
     def render(

@@ -12,17 +12,15 @@ from enum import Enum, auto
 from typing import Final, NamedTuple, Protocol
 
 from resyncctl.errors import SipParseError
-from resyncctl.sip.digest import Challenge, Credentials, authorize, parse_challenge, strongest
+from resyncctl.sip.challenges import Answered, Unanswered, Why, respond
+from resyncctl.sip.digest import Credentials
 from resyncctl.sip.grammar import printable
 from resyncctl.sip.headers import parse_retry_after
 from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import KeepAlive, Request, Response, parse, scan_response
-from resyncctl.sip.notify import fields
 from resyncctl.sip.transaction import ClientTransaction, Effect, State, Timers
 from resyncctl.sip.uas import Address, answer, reply_address
 
-MAX_AUTHENTICATIONS: Final = 3
-"""Requests that answer a challenge, at most, for one attempt: one for 401, one for 407, one for a stale nonce."""
 _FORGET_LATE: Final = 0.25
 """Seconds that Timer K may be late: it only forgets, and this lets one wake-up forget many."""
 _UDP: Final = Transport.UDP
@@ -83,6 +81,13 @@ class Ending(Enum):
     """The connection ended before the answer came."""
 
 
+_UNANSWERED: Final = {
+    Why.NO_CREDENTIALS: Ending.NO_CREDENTIALS,
+    Why.REFUSED: Ending.CREDENTIALS_REFUSED,
+    Why.UNANSWERABLE: Ending.UNANSWERABLE,
+}
+
+
 class Result(NamedTuple):
     """What became of one request. Times are on the clock that `now` came from."""
 
@@ -139,8 +144,7 @@ class _Exchange(ClientTransaction):
     request: Outgoing
     sent_at: float
     token: str
-    answers: tuple[tuple[Challenge, int], ...]
-    """The challenges that this request answers, each with how often its nonce has been used by now."""
+    answers: Answered
 
 
 class UserAgentClient:
@@ -285,47 +289,27 @@ class UserAgentClient:
 
     def _authenticate(self, exchange: _Exchange, response: Response, *, now: float) -> Output:
         """Answer a challenge once (RFC 3261 22.2, 22.3), or say why that is impossible."""
-        try:
-            challenges = _challenges(response)
-        except SipParseError as error:
-            return self._finish(
-                exchange, Ending.UNANSWERABLE, response.status, now=now, detail=f"bad challenge: {error}"
-            )
         request = exchange.request
-        credentials = request.credentials
-        if not challenges:
-            return self._finish(
-                exchange, Ending.UNANSWERABLE, response.status, now=now, detail="no digest that we speak"
-            )
-        answered = {(challenge.realm, challenge.proxy): (challenge, uses) for challenge, uses in exchange.answers}
-        fresh = all(one.stale or (one.realm, one.proxy) not in answered for one in challenges)
-        if credentials is None or not fresh or exchange.cseq > MAX_AUTHENTICATIONS:
-            ending = Ending.NO_CREDENTIALS if credentials is None else Ending.CREDENTIALS_REFUSED
-            return self._finish(
-                exchange, ending, response.status, now=now, detail=f"the challenge is for realm {challenges[0].realm!r}"
-            )
-        # RFC 3261 22.3: what answered another proxy on the way stays when the next one asks, or the phone itself.
-        answers = {space: (challenge, uses + 1) for space, (challenge, uses) in answered.items()}
-        answers |= {(one.realm, one.proxy): (one, 1) for one in challenges}
-        lines = [
-            authorize(
-                challenge,
-                credentials,
-                method=request.method,
-                uri=request.request_uri,
-                body=request.body,
-                cnonce=self._new_token(),
-                nonce_count=uses,
-            )
-            for challenge, uses in answers.values()
-        ]
+        reaction = respond(
+            response,
+            exchange.answers,
+            method=request.method,
+            uri=request.request_uri,
+            body=request.body,
+            credentials=request.credentials,
+            round_number=exchange.cseq,
+            new_token=self._new_token,
+        )
+        if isinstance(reaction, Unanswered):
+            ending = _UNANSWERED[reaction.why]
+            return self._finish(exchange, ending, response.status, now=now, detail=reaction.detail)
         # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule.
         self._retire(exchange)
         again = self._begin(
-            request, exchange.key, exchange.token, cseq=exchange.cseq + 1, now=now, extra=fields(*lines)
+            request, exchange.key, exchange.token, cseq=exchange.cseq + 1, now=now, extra=reaction.lines
         )
         again.sent_at = exchange.sent_at
-        again.answers = tuple(answers.values())
+        again.answers = reaction.answered
         return Transmit(again.data, request.destination)
 
     def fail(self, data: bytes, destination: Address, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
@@ -418,11 +402,3 @@ def _branch_of(data: bytes) -> bytes:
     start = data.find(b";branch=") + 8
     end = data.find(b";", start)  # ours are followed by `;rport`, unless the quotation was cut
     return data[start:end] if start >= 8 and end >= 0 else b""
-
-
-def _challenges(response: Response) -> list[Challenge]:
-    """Return the challenges of a 401 or 407 that we can answer, one for each realm; raise SipParseError."""
-    proxy = response.status == 407
-    name = "Proxy-Authenticate" if proxy else "WWW-Authenticate"
-    parsed = (parse_challenge(value, proxy=proxy) for value in response.all(name))
-    return strongest(challenge for challenge in parsed if challenge is not None)

@@ -3,39 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
-from resyncctl.sip.digest import Credentials
 from resyncctl.sip.hop import Hop
 from resyncctl.sip.uac import Outgoing
 from resyncctl.sip.uas import Address
 from resyncctl.transport.link import Refusal
 
-
-class Notification(NamedTuple):
-    """A NOTIFY in parts, for a stack that writes messages itself. URIs without angle brackets."""
-
-    request_uri: str
-    to_uri: str
-    from_uri: str
-    routes: tuple[str, ...]
-    """Route header values, with angle brackets, the topmost first."""
-    headers: tuple[tuple[str, str], ...]
-    """Event, Subscription-State, User-Agent and what else the template and the options add; no Content-Type or -Length."""
-    content_type: str
-    body: str
-    destination: Hop
-    credentials: Credentials | None
-
-
-class Request(Outgoing, Protocol):
-    """A request to one hop. Its parts are valid as soon as it has been prepared for that hop."""
-
-    def parts(self) -> Notification:
-        """Return the request for a stack that writes it itself."""
-
-
-Prepare = Callable[["Request", Address, Hop], None]
+Prepare = Callable[[Outgoing, Address, Hop], None]
 """Makes a request ready for a hop that it leaves for from a local address."""
 
 
@@ -52,7 +27,7 @@ class Agent(Protocol):
         If not, its connection is being made, and `then` is called once, later: with None when it stands, else with why not.
         """
 
-    def send(self, request: Request, key: Hashable) -> float:
+    def send(self, request: Outgoing, key: Hashable) -> float:
         """Take a request and return the time, on the agent's clock. Its transaction starts now, or when there is a connection.
 
         Raises TransportError when there is no way to the destination from here; then no result follows.

@@ -6,29 +6,27 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
 from resyncctl.sip.hop import LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
-from resyncctl.sip.uac import Ending, Output, Reply, Result, Transmit, UserAgentClient
+from resyncctl.sip.uac import Ending, Outgoing, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address
 from resyncctl.transport.flow import Flow, FlowLimits, Flows, Passenger
 from resyncctl.transport.link import Link, Network, Refusal, ending_of
+from resyncctl.transport.ride import Ride
 from resyncctl.transport.udp import family_of
 
 if TYPE_CHECKING:
-    from resyncctl.sip.digest import Credentials
-    from resyncctl.transport.agent import Prepare, Request
+    from resyncctl.transport.agent import Prepare
     from resyncctl.transport.trace import Tracer
 
 ANY: Address = ("", 0)
 """Local address for "wherever the first datagram leaves from"."""
 _UDP: Final = Transport.UDP
-_NO_TCP: Final = frozenset({Ending.REFUSED, Ending.NO_CONNECTION, Ending.NO_ROUTE, Ending.NOT_SENT})
-"""How a connection is not made where nothing speaks TCP, or something on the way lets only UDP through."""
+_TCP: Final = Transport.TCP
 
 
 class RandomTokens:
@@ -45,43 +43,6 @@ class RandomTokens:
             start = 0
         self._next = start + 16
         return self._block[start : start + 16]
-
-
-@dataclass(slots=True, eq=False)
-class _Ride:
-    """A request on its way over a connection; the SIP core takes it for the request itself.
-
-    `large`: it goes over TCP for its size alone, and over UDP where that is not spoken (RFC 3261 18.1.1).
-    """
-
-    request: Request
-    key: Hashable
-    hop: Hop
-    large: bool = False
-    flow: Flow | None = None
-
-    @property
-    def method(self) -> str:
-        return self.request.method
-
-    @property
-    def request_uri(self) -> str:
-        return self.request.request_uri
-
-    @property
-    def destination(self) -> Hop:
-        return self.hop
-
-    @property
-    def credentials(self) -> Credentials | None:
-        return self.request.credentials
-
-    @property
-    def body(self) -> bytes:
-        return self.request.body
-
-    def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
-        return self.request.render(token=token, branch=branch, cseq=cseq, extra=extra)
 
 
 class _Asker(NamedTuple):
@@ -121,6 +82,8 @@ class Endpoint:
         self._core = UserAgentClient(timers=timers, new_token=RandomTokens() if new_token is None else new_token)
         self._links: dict[socket.AddressFamily, Link] = {}
         self._flows = Flows(network, self, local=local[0], limits=limits or FlowLimits(), clock=clock)
+        self._rides: dict[bytes, Ride] = {}
+        """What has begun over connections and has no result yet, by its latest message."""
         self._tracer = tracer
         self._sources: dict[str, str] = {}
         """For the trace: which address of ours a link sends from, by where to."""
@@ -163,12 +126,12 @@ class Endpoint:
         if host and family_of(host) is not family:
             raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
 
-    def send(self, request: Request, key: Hashable) -> float:
+    def send(self, request: Outgoing, key: Hashable) -> float:
         """Take a request; over UDP it leaves now. See `Agent.send`."""
         hop = request.destination
         if hop[1] is not _UDP:
             self._check_family(family_of(hop.address[0]), hop.address)
-            self._flows.take(_Ride(request, key, hop))
+            self._flows.take(Ride(request, key, _connected(hop), self._rides))
             return self._clock()
         link = self._link_for(hop[0])
         self._prepare(request, link.local, hop)
@@ -176,7 +139,7 @@ class Endpoint:
         data = self._core.start(request, key, now=now)
         if len(data) > LARGE:
             self._core.withdraw(data)
-            self._flows.take(_Ride(request, key, hop._replace(transport=Transport.TCP), large=True))
+            self._flows.take(Ride(request, key, Hop(hop.address, _TCP), self._rides, large=True))
             return now
         self._transmit(data, hop)
         if now + self._first_timer < self._timer_at:
@@ -188,13 +151,14 @@ class Endpoint:
         host = self._local[0]
         if hop[1] is _UDP or (host and family_of(host) is not family_of(hop.address[0])):
             return True  # of the other IP version: `send` says so
+        hop = _connected(hop)
         flow = self._flows.find(hop)
         if flow is not None and flow.stands:
             return True
         self._flows.take(_Asker(hop, then))
         return False
 
-    def _send_large(self, ride: _Ride) -> None:
+    def _send_large(self, ride: Ride) -> None:
         """Send a large request over UDP after all."""
         hop = ride.request.destination
         self._prepare(ride.request, self._link_for(hop.address).local, hop)
@@ -206,7 +170,7 @@ class Endpoint:
         if self._tracer is not None:
             self._trace(data, _UDP, self._link_for(source).local, source, sent=False)
         output = self._core.receive(data, source, now=self._clock())
-        if type(output) is Result and type(output.key) is not _Ride:  # nearly always
+        if type(output) is Result and type(output.key) is not Ride:  # nearly always
             self._on_result(output)
         elif output is not None:
             self._do(output)
@@ -219,16 +183,22 @@ class Endpoint:
             self._do(result)
 
     def flow_opened(self, flow: Flow, passenger: Passenger) -> None:
-        """Send a request over its connection."""
+        """Send a request over its connection, or what answers a challenge to it."""
         if isinstance(passenger, _Asker):
             self._flows.settled(flow)
             passenger.then(None)
             return
         ride = _ride(passenger)
-        ride.flow = flow
-        self._prepare(ride.request, flow.local, ride.hop)
-        data = self._core.start(ride, ride, now=self._clock())
-        self._write(flow, data)
+        if not ride.message:
+            self._prepare(ride.request, flow.local, ride.hop)
+            self._core.start(ride, ride, now=self._clock())
+        elif ride.message not in self._rides:  # it has ended by Timer F meanwhile
+            self._flows.settled(flow)
+            return
+        elif ride.flow is not None:
+            self._flows.settled(ride.flow)
+        ride.flow, ride.written = flow, True
+        self._write(flow, ride.message)
         self._arm()
 
     def flow_refused(self, passenger: Passenger, ending: Ending, detail: str) -> None:
@@ -237,8 +207,12 @@ class Endpoint:
             return
         if isinstance(passenger, _Asker):
             passenger.then(Refusal(ending, detail))
+            return
+        ride = _ride(passenger)
+        if ride.message:
+            self._fail(ride, ending, detail)
         else:
-            self._do(Result(_ride(passenger), ending, 0, 0.0, self._clock(), -1, detail))
+            self._do(Result(ride, ending, 0, 0.0, self._clock(), -1, detail))
 
     def flow_received(self, flow: Flow, data: bytes) -> None:
         """Take a message from a connection; what answers it goes back over the same."""
@@ -252,9 +226,12 @@ class Endpoint:
 
     def flow_lost(self, flow: Flow, ending: Ending, detail: str) -> None:
         """Report that a connection has ended: whatever waits for an answer over it will get none."""
-        if not self._closed:
-            for result in self._core.lose(flow.hop, ending, detail, now=self._clock()):
-                self._do(result)
+        for ride in [one for one in self._rides.values() if one.flow is flow and one.written]:
+            self._fail(ride, ending, detail)
+
+    def _fail(self, ride: Ride, ending: Ending, detail: str) -> None:
+        for result in self._core.fail(ride.message, ride.hop.address, ending, detail, now=self._clock()):
+            self._do(result)
 
     def close(self) -> None:
         """Close links and connections; requests that are still waiting end without a result. Idempotent."""
@@ -266,28 +243,44 @@ class Endpoint:
             link.close()
         self._links.clear()
         self._flows.close()
+        self._rides.clear()
 
     def _do(self, output: Output) -> None:
+        if self._closed:  # by who got the last result
+            return
         match output:
             case Result():
                 self._tell(output)
-            case Transmit():
+            case Transmit() if output.destination[1] is _UDP:
                 self._transmit(output.data, output.destination)
                 self._arm()
+            case Transmit():
+                self._answer_challenge(self._rides[output.data])
             case Reply():
                 self._transmit(output.data, Hop(output.destination))
 
     def _tell(self, result: Result) -> None:
         ride = result.key
-        if type(ride) is not _Ride:
+        if type(ride) is not Ride:
             self._on_result(result)
             return
+        self._rides.pop(ride.message, None)
         if ride.flow is not None:
             self._flows.settled(ride.flow)
-        if ride.large and not result.sent_at and result.ending in _NO_TCP:
+        if ride.large and not ride.message:
             self._send_large(ride)
         else:
             self._on_result(result._replace(key=ride.key))
+
+    def _answer_challenge(self, ride: Ride) -> None:
+        """Send the request again, with credentials, over the connection that it came on, or a new one.
+
+        A peer may close the connection with its 401: two rounds of the loop pass before this is sent, in which that is seen.
+        When it is seen later, the request ends with the connection, for nobody knows whether the peer has taken it.
+        """
+        ride.written = False
+        asyncio.get_running_loop().call_soon(self._flows.take, ride)
+        self._arm()
 
     def _write(self, flow: Flow, data: bytes) -> None:
         if self._tracer is not None:
@@ -295,11 +288,6 @@ class Endpoint:
         flow.write(data)
 
     def _transmit(self, data: bytes, hop: Hop) -> None:
-        if hop[1] is not _UDP:
-            flow = self._flows.find(hop)
-            if flow is not None:
-                self._write(flow, data)
-            return
         try:
             link = self._link_for(hop[0])
             if self._tracer is not None:
@@ -340,9 +328,15 @@ class Endpoint:
         self._timer_at = float("inf")
         for output in self._core.advance(now=self._clock()):
             self._do(output)
-        self._arm()
+        if not self._closed:
+            self._arm()
 
 
-def _ride(passenger: Passenger) -> _Ride:
-    assert isinstance(passenger, _Ride)  # noqa: S101  (what `send` gave)
+def _connected(hop: Hop) -> Hop:
+    """Return what names the connection to a hop: over TCP it is the same whatever name has led to the address."""
+    return Hop(hop[0], _TCP) if hop[1] is _TCP else hop
+
+
+def _ride(passenger: Passenger) -> Ride:
+    assert isinstance(passenger, Ride)  # noqa: S101  (what `send` gave)
     return passenger

@@ -14,14 +14,13 @@ from typing import Final, Protocol, cast
 
 from resyncctl.errors import SipParseError
 from resyncctl.sip.framing import Framer
-from resyncctl.sip.hop import Hop
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
-from resyncctl.transport.link import TLS_ENDINGS, Connection, Network, Refusal, ending_of_error
+from resyncctl.transport.link import UNLIKED, Connection, Network, Refusal, loss_of_error
+from resyncctl.transport.pulse import PING, PONG, Pulse
 
-_PING: Final = b"\r\n\r\n"
-_PONG: Final = b"\r\n"
-"""RFC 5626 3.5.1."""
+_NEVER: Final = float("inf")
 _FRESH: Final = 1.0
 """Seconds that a connection is kept for whoever asked for it, though others wait for one."""
 
@@ -35,7 +34,7 @@ class FlowLimits:
     keep_alive: float = 100.0
     """From one ping to the next: RFC 5626 4.4.1 wants 95 to 120 s where the server says nothing."""
     pong: float = 10.0
-    """For the answer to a ping of a peer that has answered one before (RFC 5626 4.4.1)."""
+    """For the answer to a ping of a peer that has answered one before (RFC 5626 4.4.1), and for a peer to read on."""
     idle: float = 300.0
     """Without a request until a connection is closed."""
     most: int = 500
@@ -78,11 +77,13 @@ class Flow(asyncio.Protocol):
         self._limits = flows.limits
         self._framer = Framer()
         self._connection: Connection | None = None
+        self._pulse: Pulse
         self._tick: asyncio.TimerHandle | None = None
-        self._answers_pings = False
-        self._pinged = False
-        """A ping is out, and nothing has come since."""
-        self._why: tuple[Ending, str] | None = None
+        self._heard = False
+        """Something has come: the peer has accepted us, a certificate that it asked for included."""
+        self._relief_by = _NEVER
+        """Until when a peer may leave unread what is more than the buffers hold."""
+        self._closed = False
 
     @property
     def stands(self) -> bool:
@@ -95,83 +96,108 @@ class Flow(asyncio.Protocol):
             self._connection.write(data)
 
     def close(self) -> None:
-        """End the connection after what has been written; nothing is reported."""
+        """End the connection, or what is to become one; nothing is reported."""
+        self._closed = True
+        self.passengers.clear()
         self._flows.forget(self)
         self._stop()
 
-    def fail(self, ending: Ending, detail: str) -> None:
-        """End the connection at once, for a reason of ours."""
-        self._why = (ending, detail)
-        if self._connection is not None:
-            self._connection.abort()
+    def fail(self, detail: str) -> None:
+        """End the connection at once, for a reason of ours, and report it."""
+        self._end(Ending.CONNECTION_LOST, detail)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the connection; what waits for it is sent."""
-        self._connection = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        connection = cast("asyncio.Transport", transport)  # uvloop's are of no class of asyncio's
+        if self._closed:
+            connection.abort()
+            return
+        self._connection = connection
         name = transport.get_extra_info("sockname")
         self.local = (str(name[0]), int(name[1]))
-        self._arm()
+        self._pulse = Pulse(interval=self._limits.keep_alive, patience=self._limits.pong, now=self._flows.clock())
         self._flows.opened(self)
+        self._arm()
 
     def data_received(self, data: bytes) -> None:
         """Cut messages out of the stream."""
-        self._pinged = False
+        if self._connection is None:
+            return
+        self._heard = True
+        self._pulse.hear()
         try:
             messages = self._framer.feed(data)
         except SipParseError as error:
-            self.fail(Ending.CONNECTION_LOST, f"the stream cannot be followed: {error}")
+            self.fail(f"the stream cannot be followed: {error}")
             return
         for message in messages:
-            if not message.startswith(b"\r\n"):
-                self._flows.owner.flow_received(self, message)
-            elif len(message) >= len(_PING):
-                self.write(_PONG)
+            if message.startswith(b"\r\n"):
+                self.write(PONG * self._pulse.hear_line_ends(len(message) // 2, now=self._flows.clock()))
             else:
-                self._answers_pings = True
+                self._pulse.hear_message()
+                self._flows.owner.flow_received(self, message)
+
+    def eof_received(self) -> None:
+        """Report the end now: who sends no more answers no more, and the next request needs another connection."""
+        doubt = self.hop.transport is Transport.TLS and not self._heard
+        why = f" and said nothing before: perhaps it {UNLIKED}" if doubt else ""
+        self._end(Ending.CONNECTION_LOST, f"the peer has closed the connection{why}")
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Report the end, unless it was we who wanted it."""
-        if self._connection is None:
-            return
-        self._stop()
-        self._flows.forget(self)
-        ending, detail = self._why or (Ending.CONNECTION_LOST, "the peer has closed the connection")
-        if exc is not None and self._why is None:
-            ending, detail = ending_of_error(exc, self.hop)
-            if ending not in TLS_ENDINGS:
-                ending = Ending.CONNECTION_LOST
-        self._flows.owner.flow_lost(self, ending, detail)
-        self._flows.refuse(self, Refusal(ending, detail))
+        """Report the end, unless that has been done or it was we who wanted it."""
+        if exc is None:
+            self.eof_received()
+        else:
+            self._end(*loss_of_error(exc, self.hop, early=not self._heard))
+
+    def pause_writing(self) -> None:
+        """Give the peer some time to take what has been written."""
+        self._relief_by = self._flows.clock() + self._limits.pong
+        self._arm()
+
+    def resume_writing(self) -> None:
+        """Take note that the peer has gone on reading."""
+        self._relief_by = _NEVER
+
+    def _end(self, ending: Ending, detail: str) -> None:
+        if self._connection is not None:
+            self._stop()
+            self._flows.forget(self)
+            self._flows.owner.flow_lost(self, ending, detail)
+            self._flows.refuse(self, Refusal(ending, detail))
 
     def _stop(self) -> None:
         if self._tick is not None:
             self._tick.cancel()
             self._tick = None
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()  # with a word of farewell over TLS,
+            connection.abort()  # though without waiting half a minute for the peer's
 
     def _arm(self) -> None:
-        period = min(self._limits.keep_alive, self._limits.idle)
-        self._tick = asyncio.get_running_loop().call_later(period, self._look_after)
+        """Wake up when the connection may be of no more use, wants a ping, or has a peer that owes something."""
+        if self._tick is not None:
+            self._tick.cancel()
+            self._tick = None
+        if self._connection is not None:
+            now = self._flows.clock()
+            idle_at = self.used_at + self._limits.idle
+            due_at = min(idle_at if idle_at > now else now + self._limits.idle, self._pulse.due_at, self._relief_by)
+            self._tick = asyncio.get_running_loop().call_later(max(0.0, due_at - now), self._look_after)
 
     def _look_after(self) -> None:
         """Close the connection when it is of no more use, else see that both ends and the routers between know of it."""
-        if not self.pending and self._flows.clock() - self.used_at >= self._limits.idle:
+        now = self._flows.clock()
+        if not self.pending and now >= self.used_at + self._limits.idle:
             self.close()
-            return
-        self.write(_PING)
-        self._pinged = True
-        if self._answers_pings:
-            self._tick = asyncio.get_running_loop().call_later(self._limits.pong, self._expect_pong)
-        else:
-            self._arm()
-
-    def _expect_pong(self) -> None:
-        if self._pinged:
-            self.fail(Ending.CONNECTION_LOST, "the peer has not answered a keep-alive")
-        else:
-            self._arm()
+        elif self._pulse.is_gone(now=now):
+            self.fail("the peer has not answered a keep-alive")
+        elif now >= self._relief_by:
+            self.fail(f"the peer has read nothing for {self._limits.pong:g} s")
+        elif self._pulse.wants_ping(now=now):
+            self.write(PING)
+        self._arm()
 
 
 class Flows:
@@ -197,6 +223,7 @@ class Flows:
         self._connecting: set[asyncio.Task[None]] = set()
         self._moving = False
         self._later: asyncio.TimerHandle | None = None
+        self._closed = False
 
     def __len__(self) -> int:
         """Return how many connections there are, those that are being made included."""
@@ -204,8 +231,9 @@ class Flows:
 
     def take(self, passenger: Passenger) -> None:
         """See that a request gets to its connection: `flow_opened` or `flow_refused` follows, though never at once."""
-        self._line.append(passenger)
-        self._move_later()
+        if not self._closed:
+            self._line.append(passenger)
+            self._move_later()
 
     def find(self, hop: Hop) -> Flow | None:
         """Return the connection to a hop, None when there is none."""
@@ -219,6 +247,7 @@ class Flows:
 
     def close(self) -> None:
         """End all connections without any report. Idempotent."""
+        self._closed = True
         if self._later is not None:
             self._later.cancel()
         for task in self._connecting:
@@ -248,23 +277,21 @@ class Flows:
     def _move(self) -> None:
         """Bring those in the line to their connections, as far as there may be connections."""
         self._moving = False
-        stuck: deque[Passenger] = deque()
+        line, self._line = self._line, deque()
         full = False
-        while self._line:
-            passenger = self._line.popleft()
+        for passenger in line:
             flow = self._flows.pop(passenger.hop, None)
-            if flow is None and len(self._flows) >= self.limits.most:
-                full = full or not self._make_room()
+            if flow is None:
+                full = full or (len(self._flows) >= self.limits.most and not self._make_room())
                 if full:
-                    stuck.append(passenger)
+                    self._line.append(passenger)
                     continue
-            flow = flow or self._connect(passenger.hop)
+                flow = self._connect(passenger.hop)
             self._flows[passenger.hop] = flow  # at the end: used last
             flow.pending += 1
             flow.passengers.append(passenger)
             if flow.stands:
                 self.opened(flow)
-        self._line = stuck
 
     def _make_room(self) -> bool:
         """Close the connection that has been of no use for longest; not one that was just made, or has just been used."""

@@ -86,6 +86,10 @@ class IpNetwork:
         if secure and self._context is None:
             self._context = self._tls.context()
         try:
+            hop.name.encode("idna")
+        except UnicodeError as error:
+            return Refusal(Ending.WRONG_NAME, f"TLS: no certificate can be for {hop.name!r}: {error}")
+        try:
             await asyncio.get_running_loop().create_connection(
                 lambda: protocol,
                 *hop.address,
@@ -95,7 +99,7 @@ class IpNetwork:
             )
         except TimeoutError:
             return Refusal(Ending.NO_CONNECTION, "no connection: the system has given up")
-        except (OSError, ssl.SSLError, ValueError) as error:  # ValueError: a name that no certificate can have
+        except (OSError, ssl.SSLError) as error:
             return ending_of_error(error, hop)
         return None
 
@@ -105,4 +109,6 @@ def _no_password() -> str:
 
 
 def _fault(error: OSError) -> str:
-    return error.strerror or error.args[-1] if not isinstance(error, ssl.SSLError) else (error.reason or "is not PEM")
+    if isinstance(error, ssl.SSLError):
+        return error.reason.replace("_", " ").lower() if error.reason else "is not PEM"
+    return error.strerror or str(error.args[-1])

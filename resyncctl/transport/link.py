@@ -8,7 +8,7 @@ import os
 import ssl
 from typing import Final, NamedTuple, Protocol
 
-from resyncctl.sip.hop import Hop
+from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
 
@@ -87,20 +87,55 @@ def ending_of(number: int) -> Ending:
 
 _VERDICTS: Final = {9: Ending.EXPIRED, 10: Ending.EXPIRED, 62: Ending.WRONG_NAME, 64: Ending.WRONG_NAME}
 """X509_V_ERR_* of OpenSSL (x509_vfy.h): not yet valid, expired, another host name, another IP address."""
-TLS_ENDINGS: Final = frozenset({Ending.NO_TLS, Ending.NOT_TRUSTED, Ending.EXPIRED, Ending.WRONG_NAME})
+UNLIKED: Final = "wants another certificate of ours (--tls-cert)"
+_NOT_OURS: Final = "the peer does not accept our certificate (--tls-cert)"
+_OLD: Final = "the peer has no TLS 1.2 or newer"
+_MEANINGS: Final = {
+    "WRONG_VERSION_NUMBER": "what is spoken there is no TLS",
+    "UNSUPPORTED_PROTOCOL": _OLD,
+    "TLSV1_ALERT_PROTOCOL_VERSION": _OLD,
+    "SSLV3_ALERT_HANDSHAKE_FAILURE": f"no version and cipher in common, or {_NOT_OURS}",
+    "TLSV13_ALERT_CERTIFICATE_REQUIRED": "the peer wants a certificate of ours (--tls-cert)",
+    "TLSV1_ALERT_UNKNOWN_CA": _NOT_OURS,
+    "SSLV3_ALERT_BAD_CERTIFICATE": _NOT_OURS,
+    "SSLV3_ALERT_CERTIFICATE_EXPIRED": _NOT_OURS,
+    "SSLV3_ALERT_CERTIFICATE_UNKNOWN": _NOT_OURS,
+    "SSLV3_ALERT_UNSUPPORTED_CERTIFICATE": _NOT_OURS,
+}
+"""What the commoner errors of OpenSSL (sslerr.h) say to who operates this."""
 
 
 def ending_of_error(error: Exception, hop: Hop) -> Refusal:
-    """Say how a connection ends by an error; for TLS with what is wrong with the certificate."""
+    """Say why there is no connection to a hop; for TLS with what is wrong with the certificate."""
     if isinstance(error, ssl.SSLCertVerificationError):
-        return Refusal(
-            Ending.NOT_TRUSTED, f"TLS: the certificate for {hop.name} is not accepted: {error.verify_message}"
-        )
+        ending = _VERDICTS.get(error.verify_code, Ending.NOT_TRUSTED)
+        name, fault = hop.name or hop.address[0], error.verify_message.rstrip(".")
+        return Refusal(ending, f"TLS: the certificate for {name} is not accepted: {fault}")
     if isinstance(error, ssl.SSLError):
-        return Refusal(Ending.NOT_TRUSTED, f"TLS: {(error.reason or str(error)).replace('_', ' ').lower()}")
-    if isinstance(error, ConnectionResetError | BrokenPipeError):
-        return Refusal(Ending.CONNECTION_LOST, "the peer has reset the connection")
+        return Refusal(Ending.NO_TLS, _tls_fault(error))
+    if isinstance(error, ConnectionResetError | BrokenPipeError) and hop.transport is Transport.TLS:
+        return Refusal(Ending.NO_TLS, f"TLS: the peer has ended the handshake: it speaks no TLS, or {UNLIKED}")
     number = error.errno if isinstance(error, OSError) else None
     if number is None:
         return Refusal(Ending.NO_CONNECTION, f"no connection: {error}")
     return Refusal(ending_of(number), f"no connection: {os.strerror(number)}")
+
+
+def loss_of_error(error: Exception, hop: Hop, *, early: bool) -> Refusal:
+    """Say how a connection that stood has ended. `early`: nothing has come over it yet.
+
+    A server with TLS 1.3 refuses a client's certificate only when that takes its handshake for done (RFC 8446 4.4.2.4).
+    """
+    if isinstance(error, ssl.SSLError):
+        return Refusal(Ending.NO_TLS if early else Ending.CONNECTION_LOST, _tls_fault(error))
+    if isinstance(error, ConnectionResetError | BrokenPipeError):
+        return Refusal(Ending.CONNECTION_LOST, "the peer has reset the connection")
+    number = error.errno if isinstance(error, OSError) else None
+    fault = str(error) if number is None else os.strerror(number)
+    return Refusal(Ending.CONNECTION_LOST, f"the connection to {hop.address[0]} has broken: {fault}")
+
+
+def _tls_fault(error: ssl.SSLError) -> str:
+    reason = error.reason or ""
+    words = (reason or str(error)).replace("_", " ").lower()
+    return f"TLS: {words}: {_MEANINGS[reason]}" if reason in _MEANINGS else f"TLS: {words}"

@@ -6,8 +6,10 @@ import asyncio
 import errno
 import os
 import random
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from resyncctl.errors import TransportError
 from resyncctl.sip.hop import Hop
@@ -81,7 +83,8 @@ class MemoryNetwork:
             return Refusal(Ending.REFUSED, "no connection: Connection refused")
         self._next_port += 1
         name = (local or self.source_for(hop.address), self._next_port)
-        ours, theirs = MemoryConnection(self, name, protocol), MemoryConnection(self, hop.address, make())
+        ours = MemoryConnection(self, name, hop.address, protocol)
+        theirs = MemoryConnection(self, hop.address, name, make())
         ours.peer, theirs.peer = theirs, ours
         theirs.protocol.connection_made(theirs)
         protocol.connection_made(ours)
@@ -138,20 +141,19 @@ class MemoryLink:
 class MemoryConnection(asyncio.Transport):
     """One end of a connection in memory: bytes arrive in order, later by the weather's delay."""
 
-    def __init__(self, network: MemoryNetwork, local: Address, protocol: asyncio.Protocol) -> None:
-        super().__init__({"sockname": local})
+    def __init__(self, network: MemoryNetwork, local: Address, remote: Address, protocol: asyncio.Protocol) -> None:
+        super().__init__({"sockname": local, "peername": remote})
         self.protocol = protocol
         self.peer: MemoryConnection
-        self.written = bytearray()
-        """All that was written to this end."""
         self._network = network
         self._closed = False
+        self._on_its_way: deque[Callable[[], None]] = deque()
+        """What this end has sent: timers of one moment expire in any order, the bytes of a stream may not."""
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Send bytes to the other end."""
         if not self._closed:
-            self.written += data
-            self._later(self.peer.arrive, bytes(data))
+            self._send(partial(self.peer.arrive, bytes(data)))
 
     def arrive(self, data: bytes) -> None:
         """Take bytes from the other end."""
@@ -175,7 +177,11 @@ class MemoryConnection(asyncio.Transport):
         if not self._closed:
             self._closed = True
             asyncio.get_running_loop().call_soon(self.protocol.connection_lost, error)
-            self._later(self.peer.end, None)
+            self._send(partial(self.peer.end, None))
 
-    def _later(self, call: Callable[..., None], argument: object) -> None:
-        asyncio.get_running_loop().call_later(self._network.weather.delay, call, argument)
+    def _send(self, event: Callable[[], None]) -> None:
+        self._on_its_way.append(event)
+        asyncio.get_running_loop().call_later(self._network.weather.delay, self._deliver)
+
+    def _deliver(self) -> None:
+        self._on_its_way.popleft()()

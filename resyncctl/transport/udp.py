@@ -26,10 +26,10 @@ _READS_PER_WAKE_UP: Final = 64
 _BUFFER: Final = 4 * 1024 * 1024
 """Bytes asked for the socket's buffers: a thousand requests in flight may be answered within a millisecond."""
 
-_MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
-_RECVERR: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
-"""IP_RECVERR and IPV6_RECVERR (linux/in.h, linux/in6.h): queue ICMP errors with the datagram that caused them."""
-_EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")  # struct sock_extended_err, linux/errqueue.h
+MSG_ERRQUEUE: Final = 0x2000  # linux/socket.h
+RECVERR: Final = {socket.AF_INET: (socket.IPPROTO_IP, 11), socket.AF_INET6: (socket.IPPROTO_IPV6, 25)}
+"""IP_RECVERR and IPV6RECVERR (linux/in.h, linux/in6.h): queue ICMP errors with the datagram that caused them."""
+EXTENDED_ERROR: Final = struct.Struct("=IBBBxII")  # struct sock_extended_err, linux/errqueue.h
 _LINUX: Final = sys.platform == "linux"
 _TRANSIENT: Final = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.EINTR})
 
@@ -45,9 +45,9 @@ class UdpLink:
     def __init__(self, local: Address, receiver: Receiver) -> None:
         self._receiver = receiver
         self._loop = asyncio.get_running_loop()
-        self._recverr = _RECVERR[family_of(local[0])]
+        self._recverr = RECVERR[family_of(local[0])]
         try:
-            self._socket = _bound(local)
+            self._socket = bound_socket(local)
         except OSError as error:
             raise TransportError(
                 f"cannot open UDP port {local[1]} on {local[0]}: {error.strerror}; choose another --local-address, or port 0"
@@ -108,18 +108,18 @@ class UdpLink:
             return
         for _ in range(_READS_PER_WAKE_UP):
             try:
-                quoted, ancillary, _, destination = self._socket.recvmsg(MAX_MESSAGE, 512, _MSG_ERRQUEUE)
+                quoted, ancillary, _, destination = self._socket.recvmsg(MAX_MESSAGE, 512, MSG_ERRQUEUE)
             except OSError:
                 return
             for level, kind, content in ancillary:
-                if (level, kind) == self._recverr and len(content) >= _EXTENDED_ERROR.size:
-                    number = _EXTENDED_ERROR.unpack_from(content)[0]
+                if (level, kind) == self._recverr and len(content) >= EXTENDED_ERROR.size:
+                    number = EXTENDED_ERROR.unpack_from(content)[0]
                     self._receiver.delivery_failed(
                         quoted, destination[:2], ending_of(number), f"ICMP: {os.strerror(number)}"
                     )
 
 
-def _bound(local: Address) -> socket.socket:
+def bound_socket(local: Address) -> socket.socket:
     """Open, set up and bind a socket; raise OSError when that is impossible."""
     family = family_of(local[0])
     opened = socket.socket(family, socket.SOCK_DGRAM)
@@ -134,7 +134,7 @@ def _bound(local: Address) -> socket.socket:
                     force = 33 if option == socket.SO_RCVBUF else 32  # SO_RCVBUFFORCE, SO_SNDBUFFORCE
                     opened.setsockopt(socket.SOL_SOCKET, force, _BUFFER)
         if _LINUX:
-            opened.setsockopt(*_RECVERR[family], 1)
+            opened.setsockopt(*RECVERR[family], 1)
         opened.bind(local)
     except OSError:
         opened.close()

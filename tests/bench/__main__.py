@@ -123,7 +123,12 @@ def transport_rows() -> list[Row]:
     if not shutil.which("kamailio"):
         return [Row("NOTIFYs/s over UDP, TCP and TLS", "kamailio is not installed", "", None)]
     return [
-        Row(f"NOTIFYs/s to a Kamailio, {engine}, {transport.upper()}", f"{speed.rate:,.0f} ({speed.cpu:.0f} us)", "", True)
+        Row(
+            f"NOTIFYs/s to a Kamailio, {engine}, {transport.upper()}",
+            f"{speed.rate:,.0f} ({speed.cpu:.0f} us)",
+            "",
+            True,
+        )
         for engine, transport, speed in transports.speeds()
     ]
 

@@ -15,7 +15,6 @@ from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Result
 from resyncctl.sip.uas import Address, reply, reply_address
 from resyncctl.sip.uri import Uri
-from resyncctl.transport.agent import Notification
 from resyncctl.transport.endpoint import Endpoint
 from resyncctl.transport.link import Network
 
@@ -58,9 +57,6 @@ class Notify:
     @property
     def destination(self) -> Hop:
         return Hop(address_of(self.row))
-
-    def parts(self) -> Notification:
-        raise NotImplementedError
 
     def render(self, *, token: str, branch: str, cseq: int, extra: str) -> bytes:
         template = NotifyTemplate(SENDER, self.event)

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from resyncctl.errors import SipParseError
 from resyncctl.sip.framing import Framer
+from resyncctl.sip.grammar import MAX_MESSAGE
 
 FIRST = b"MESSAGE sip:a@h SIP/2.0\r\nl: 6\r\n\r\n\r\n\r\nab"
 SECOND = b"SIP/2.0 200 OK\r\nContent-Length : 0\r\n\r\n"
@@ -63,3 +68,77 @@ def test_content_length_is_found_in_any_spelling(head: bytes) -> None:
 def test_stream_that_cannot_be_followed_is_given_up(head: bytes, words: str) -> None:
     with pytest.raises(SipParseError, match=words):
         Framer().feed(b"MESSAGE sip:a@h SIP/2.0\r\n" + head + b"\r\n\r\nab")
+
+
+# Any stream
+
+BODIES = st.binary(max_size=40) | st.sampled_from([b"\r\n", b"\r\n\r\n", SECOND, b"\r\nl: 7\r\n\r\n"])
+"""Bodies that look like what is between messages, or like a message."""
+MESSAGES = st.builds(
+    lambda start, name, body: start + b"\r\nTo: <sip:a@h>\r\n" + name + b"%d\r\n\r\n" % len(body) + body,
+    st.sampled_from([b"NOTIFY sip:a@h SIP/2.0", b"SIP/2.0 200 OK", b"\r", b"", b" \xff"]).filter(bool),
+    st.sampled_from([b"l:", b"L :\t", b"Content-Length: ", b"content-length:\r\n ", b"CONTENT-LENGTH:00"]),
+    BODIES,
+)
+LINE_ENDS = st.integers(0, 5).map(lambda count: b"\r\n" * count)
+
+
+def feed(framer: Framer, stream: bytes, cuts: list[int]) -> list[bytes]:
+    edges = [0, *sorted(cut for cut in cuts if cut < len(stream)), len(stream)]
+    return [each for start, end in itertools.pairwise(edges) for each in framer.feed(stream[start:end])]
+
+
+@given(st.lists(st.tuples(LINE_ENDS, MESSAGES), max_size=5), LINE_ENDS, st.lists(st.integers(0, 600), max_size=20))
+def test_stream_cut_anywhere_gives_the_same_messages_and_the_line_ends_between(
+    parts: list[tuple[bytes, bytes]], last: bytes, cuts: list[int]
+) -> None:
+    stream = b"".join(ends + message for ends, message in parts) + last
+    for found in (feed(Framer(), stream, []), feed(Framer(), stream, cuts), feed(Framer(), stream, [*range(600)])):
+        assert [each for each in found if each.strip(b"\r\n")] == [message for _, message in parts]
+        assert b"".join(found) == stream
+    whole = feed(Framer(), stream, [])
+    assert [each for each in whole if not each.strip(b"\r\n")] == [e for e in (*(e for e, _ in parts), last) if e]
+
+
+PIECES = st.sampled_from(
+    [
+        b"\r\n",
+        b"\r",
+        b"\n",
+        b"\r\n\r\n",
+        b"l: 3",
+        b"l: 65000\r\n\r\n",
+        b"Content-Length:",
+        b":",
+        b" ",
+        b"x" * 30_000,
+        b"9" * 5000,
+    ]
+)
+"""What a stream may consist of when nobody means well."""
+
+
+@given(st.lists(st.binary(max_size=60) | PIECES | MESSAGES, max_size=12))
+@example([b"x\r\nl:" + b"9" * 10_000, b"\r\n\r\n"])
+def test_any_bytes_give_octets_of_the_stream_or_the_documented_error_and_are_not_kept_beyond_the_limit(
+    chunks: list[bytes],
+) -> None:
+    framer = Framer()
+    found = b""
+    for number, chunk in enumerate(chunks):
+        try:
+            found += b"".join(framer.feed(chunk))
+        except SipParseError:
+            for each in chunks[number:]:  # it is not taken up again in the midst of something
+                with pytest.raises(SipParseError):
+                    framer.feed(each)
+            break
+        assert len(framer._buffer) <= MAX_MESSAGE
+        assert found + framer._buffer == b"".join(chunks[: number + 1])
+
+
+def test_flood_of_line_ends_is_handed_on_and_not_kept() -> None:
+    framer = Framer()
+    for _ in range(100):
+        assert framer.feed(b"\r\n" * 10_000) == [b"\r\n" * 10_000]
+    assert len(framer._buffer) == 0

@@ -15,7 +15,7 @@ from resyncctl.sip.digest import parse_authorization
 from resyncctl.sip.headers import NameAddr, Via, split_values
 from resyncctl.sip.message import Message, Request, Response, check_request, parse
 from resyncctl.sip.transaction import Timers
-from resyncctl.sip.uac import Transmit, UserAgentClient
+from resyncctl.sip.uac import Reply, UserAgentClient
 from resyncctl.sip.uri import Uri
 
 FILE: Final = Path(__file__).with_name("rfc4475.txt")
@@ -220,7 +220,7 @@ def test_our_user_agent_answers_with_the_status_of_the_table(case: Case) -> None
     if case.answer == 0:
         assert output is None
         return
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     answer = parse(output.data)
     assert isinstance(answer, Response)
     assert answer.status == case.answer
@@ -335,7 +335,7 @@ def test_escruri_header_fields_stay_apart_from_the_uri() -> None:
 def test_bext01_answer_names_what_is_not_supported() -> None:
     client = UserAgentClient(timers=Timers(), new_token=lambda: "0" * 16)
     output = client.receive(messages()["bext01"], SOURCE, now=0.0)
-    assert isinstance(output, Transmit)
+    assert isinstance(output, Reply)
     assert b"\r\nUnsupported: nothingSupportsThis, nothingSupportsThisEither\r\n" in output.data
 
 

@@ -15,10 +15,9 @@ from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import Request, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
 from resyncctl.sip.transaction import Timers
-from resyncctl.sip.uac import Result
+from resyncctl.sip.uac import Outgoing, Result
 from resyncctl.sip.uas import Address, reply
-from resyncctl.transport.agent import Agent, Notification
-from resyncctl.transport.agent import Request as OutgoingRequest
+from resyncctl.transport.agent import Agent
 from resyncctl.transport.endpoint import ANY, Endpoint
 from resyncctl.transport.flow import FlowLimits
 from resyncctl.transport.ip import IpNetwork, TlsFiles
@@ -76,21 +75,8 @@ class Notice:
             extra=route_set + extra,
         )
 
-    def parts(self) -> Notification:
-        return Notification(
-            request_uri=self.request_uri,
-            to_uri="sip:100@phone.test",
-            from_uri=FROM,
-            routes=self.routes,
-            headers=self.template.headers,
-            content_type=self.template.content_type,
-            body=self.text,
-            destination=self.destination,
-            credentials=self.credentials,
-        )
 
-
-def prepare(request: OutgoingRequest, local: Address, hop: Hop) -> None:
+def prepare(request: Outgoing, local: Address, hop: Hop) -> None:
     """Make a Notice ready for a hop."""
     assert isinstance(request, Notice)
     request.prepare(local, hop)
@@ -131,7 +117,7 @@ def pjsua2_engine(
     tls: TlsFiles | None = None,
 ) -> Agent:
     """Make an agent on PJSIP."""
-    from resyncctl.transport.pjsip import PjsipAgent  # noqa: PLC0415  loads C code
+    from resyncctl.transport.pjsip.agent import PjsipAgent  # noqa: PLC0415  loads C code
 
     return PjsipAgent(local=local, timers=timers, on_result=on_result, prepare=prepare, limits=limits, tls=tls)
 

@@ -12,10 +12,8 @@ from resyncctl.sip.digest import Credentials
 from resyncctl.sip.hop import Hop, Transport
 from resyncctl.sip.message import Request, parse
 from resyncctl.sip.notify import NotifyTemplate, Sender
-from resyncctl.sip.uac import Ending
+from resyncctl.sip.uac import Ending, Outgoing
 from resyncctl.sip.uas import Address, reply
-from resyncctl.transport.agent import Notification
-from resyncctl.transport.agent import Request as OutgoingRequest
 from resyncctl.transport.link import Link, Network
 
 PATIENCE = 5.0
@@ -129,20 +127,6 @@ class Notify:
         host = f"[{local[0]}]" if ":" in local[0] else local[0]
         object.__setattr__(self, "via", f"SIP/2.0/{hop.transport.upper()} {host}:{local[1]}")
 
-    def parts(self) -> Notification:
-        """Return it for a stack that writes messages itself."""
-        return Notification(
-            request_uri=self.request_uri,
-            to_uri=self.request_uri,
-            from_uri=_TEMPLATE.from_uri,
-            routes=(),
-            headers=_TEMPLATE.headers,
-            content_type="text/plain" if self.body else "",
-            body=self.body.decode(),
-            destination=self.destination,
-            credentials=self.credentials,
-        )
-
     @property
     def method(self) -> str:
         return "NOTIFY"
@@ -165,7 +149,7 @@ class Notify:
         return head + self.body
 
 
-def prepare(request: OutgoingRequest, local: Address, hop: Hop) -> None:
+def prepare(request: Outgoing, local: Address, hop: Hop) -> None:
     """Make a Notify ready for a hop."""
     assert isinstance(request, Notify)
     request.prepared(local, hop)

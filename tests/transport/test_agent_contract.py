@@ -6,6 +6,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
@@ -23,6 +24,7 @@ from resyncctl.transport.agent import Agent
 from resyncctl.transport.endpoint import ANY
 from resyncctl.transport.flow import FlowLimits
 from resyncctl.transport.ip import TlsFiles
+from resyncctl.transport.link import Refusal
 from tests.peers import sipp
 from tests.peers.certificates import NAME, Certificate, Certificates
 from tests.peers.digest import Credentials as PeerCredentials
@@ -42,7 +44,8 @@ from tests.transport.agents import (
 from tests.transport.phones import echo_phone
 
 UDP, TCP, TLS = Transport.UDP, Transport.TCP, Transport.TLS
-IMPATIENT = Timers(t1=0.1, t2=0.4, timeout=1.0)
+PATIENT = Timers()
+IMPATIENT = Timers(t1=0.05, t2=0.2, timeout=0.5)
 
 MakeAgent = Callable[..., Agent]
 
@@ -69,7 +72,7 @@ async def opened(engine: Engine, results: Results) -> AsyncIterator[MakeAgent]:
     agents: list[Agent] = []
 
     def make(
-        *, local: Address = ANY, timers: Timers = IMPATIENT, limits: FlowLimits = TRUSTING, tls: TlsFiles | None = None
+        *, local: Address = ANY, timers: Timers = PATIENT, limits: FlowLimits = TRUSTING, tls: TlsFiles | None = None
     ) -> Agent:
         agents.append(engine(results, local=local, timers=timers, limits=limits, tls=tls))
         return agents[-1]
@@ -131,24 +134,26 @@ async def test_retry_after_is_reported_in_seconds(agent: Agent, results: Results
 
 
 @pytest.mark.needs("sipp")
-async def test_who_never_answers_gets_the_request_again_until_timer_f(agent: Agent, results: Results) -> None:
+async def test_who_never_answers_gets_the_request_again_until_timer_f(opened: MakeAgent, results: Results) -> None:
+    agent = opened(timers=IMPATIENT)
     with SippPhone(sipp.silent()) as phone:
         [result] = await results.of(agent, Notice(Hop(phone.address)))
         requests = phone.wait_for(4)
     assert (result.ending, result.status) == (Ending.TIMEOUT, 0)
-    assert 0.99 <= result.ended_at - result.sent_at < 1.3  # PJSIP counts in milliseconds
-    # T1 0.1, T2 0.4: sent at 0, 0.1, 0.3, 0.7
+    assert 0.49 <= result.ended_at - result.sent_at < 0.8  # PJSIP counts in milliseconds
+    # T1 0.05, T2 0.2: sent at 0, 0.05, 0.15, 0.35
     assert len(requests) == 4
     assert len({request.text for request in requests}) == 1
 
 
 @pytest.mark.needs("sipp")
-async def test_over_tcp_nothing_is_sent_again(agent: Agent, results: Results) -> None:
+async def test_over_tcp_nothing_is_sent_again(opened: MakeAgent, results: Results) -> None:
+    agent = opened(timers=IMPATIENT)
     with SippPhone(sipp.silent(), transport="tcp") as phone:
         [result] = await results.of(agent, Notice(Hop(phone.address, TCP)))
         requests = phone.wait_for(1)
     assert (result.ending, len(requests)) == (Ending.TIMEOUT, 1)
-    assert 0.99 <= result.ended_at - result.sent_at < 1.3  # PJSIP counts in milliseconds
+    assert 0.49 <= result.ended_at - result.sent_at < 0.8
 
 
 @pytest.mark.needs("sipp")
@@ -280,7 +285,8 @@ async def test_two_thousand_requests_are_each_answered_once(
     assert results.queue.empty()
 
 
-async def test_as_many_may_wait_for_an_answer_as_there_are(agent: Agent, results: Results) -> None:
+async def test_as_many_may_wait_for_an_answer_as_there_are(opened: MakeAgent, results: Results) -> None:
+    agent = opened(timers=IMPATIENT)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
         silent.bind(("127.0.0.1", 0))
         ended = await results.of(agent, *[Notice(Hop(silent.getsockname())) for _ in range(1500)])
@@ -290,7 +296,7 @@ async def test_as_many_may_wait_for_an_answer_as_there_are(agent: Agent, results
 
 @pytest.mark.needs("sipp")
 async def test_all_requests_to_a_hop_share_one_connection(opened: MakeAgent, results: Results) -> None:
-    agent = opened(timers=Timers())
+    agent = opened()
     with SippPhone(sipp.answers(), transport="tcp") as phone:
         notices = [Notice(Hop(phone.address, TCP)) for _ in range(200)]
         ended = await results.of(agent, *notices)
@@ -322,18 +328,17 @@ async def test_a_connection_that_takes_too_long_is_told(
     opened: MakeAgent, results: Results, transport: Transport
 ) -> None:
     agent = opened(limits=FlowLimits(connect=0.3))
-    with socket.socket() as silent:
+    with ExitStack() as sockets:
+        silent = sockets.enter_context(socket.socket())
         silent.bind(("127.0.0.1", 0))
         silent.listen(0)
         address = silent.getsockname()
-        others = [socket.socket() for _ in range(3)] if transport is TCP else []
-        for other in others:  # a full queue: the next one gets no answer to its SYN
+        for _ in range(3 if transport is TCP else 0):  # a full queue: the next one gets no answer to its SYN
+            other = sockets.enter_context(socket.socket())
             other.setblocking(False)
             other.connect_ex(address)
         before = monotonic()
         [result] = await results.of(agent, Notice(Hop(address, transport)))
-        for other in others:
-            other.close()
     assert (result.ending, result.sent_at) == (Ending.NO_CONNECTION, 0.0)
     assert result.detail == "no connection within 0.3 s"
     assert 0.3 <= result.ended_at - before < 0.6
@@ -353,22 +358,34 @@ async def test_tls_is_verified_by_the_name_of_the_hop(
 
 
 @pytest.mark.needs("openssl")
+async def test_without_an_authority_of_our_own_those_of_the_system_are_trusted(
+    opened: MakeAgent, results: Results, certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stream_phone(tls=served(certificates.right)) as hop:
+        [unknown] = await results.of(opened(), Notice(hop))
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))  # what OpenSSL takes for those of the system
+        [known] = await results.of(opened(), Notice(hop))
+    assert (unknown.ending, unknown.sent_at) == (Ending.NOT_TRUSTED, 0.0)
+    assert (known.ending, known.status) == (Ending.ANSWERED, 200)
+
+
+@pytest.mark.needs("openssl")
 @pytest.mark.parametrize(
-    ("kind", "words"),
+    ("kind", "ending", "words"),
     [
-        ("wrong_name", ("match", "mismatch")),
-        ("expired", ("expired",)),
-        ("self_signed", ("self-signed", "self signed", "untrusted", "issuer")),
+        ("wrong_name", Ending.WRONG_NAME, ("match", "mismatch")),
+        ("expired", Ending.EXPIRED, ("expired",)),
+        ("self_signed", Ending.NOT_TRUSTED, ("self-signed", "self signed", "untrusted", "issuer")),
     ],
 )
 async def test_a_certificate_that_is_not_accepted_is_told_with_what_is_wrong(
-    opened: MakeAgent, results: Results, certificates: Certificates, kind: str, words: tuple[str, ...]
+    opened: MakeAgent, results: Results, certificates: Certificates, kind: str, ending: Ending, words: tuple[str, ...]
 ) -> None:
     certificate: Certificate = getattr(certificates, kind)
     heard: list[Request] = []
     async with stream_phone(tls=served(certificate), calls=heard) as hop:
         [result] = await results.of(opened(tls=TlsFiles(ca=certificates.ca)), Notice(hop))
-        assert (result.ending, result.sent_at) == (Ending.NOT_TRUSTED, 0.0)
+        assert (result.ending, result.sent_at) == (ending, 0.0)
         assert result.detail.startswith(f"TLS: the certificate for {NAME} is not accepted: ")
         assert any(word in result.detail for word in words), result.detail
         assert not heard, "nothing may be sent to whom nobody trusts"
@@ -386,7 +403,45 @@ async def test_a_certificate_of_our_own_is_shown_where_it_is_wanted(
         [result] = await results.of(known, Notice(hop))
         assert (result.ending, result.status) == (Ending.ANSWERED, 200)
         [refused] = await results.of(opened(tls=TlsFiles(ca=certificates.ca)), Notice(hop))
-        assert refused.ending in {Ending.NOT_TRUSTED, Ending.CONNECTION_LOST}
+        assert refused.ending in {Ending.NO_TLS, Ending.CONNECTION_LOST}
+
+
+@pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"], ids=["hangs up", "speaks HTTP"])
+async def test_what_does_not_speak_tls_is_told(agent: Agent, results: Results, answer: bytes) -> None:
+    class Other(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            assert isinstance(transport, asyncio.Transport)
+            self.transport = transport
+
+        def data_received(self, data: bytes) -> None:
+            self.transport.write(answer if data else b"")
+            self.transport.close()
+
+    server = await asyncio.get_running_loop().create_server(Other, "127.0.0.1", 0)
+    [result] = await results.of(agent, Notice(Hop(server.sockets[0].getsockname(), TLS, NAME)))
+    server.close()
+    assert (result.ending, result.sent_at) == (Ending.NO_TLS, 0.0)
+    assert result.detail.startswith("TLS: ")
+
+
+async def test_who_asks_for_a_connection_is_told_when_it_stands_or_why_it_does_not(
+    agent: Agent, results: Results, closed_port: Address
+) -> None:
+    told: asyncio.Queue[Refusal | None] = asyncio.Queue()
+    async with stream_phone() as hop, echo_phone() as address:
+        assert agent.reach(Hop(address), told.put_nowait), "over UDP it always would"
+        assert not agent.reach(hop, told.put_nowait)
+        assert told.empty()
+        async with asyncio.timeout(5):
+            assert await told.get() is None
+        assert agent.reach(hop, told.put_nowait)
+        [result] = await results.of(agent, Notice(hop))
+        assert result.status == 200
+        assert not agent.reach(Hop(closed_port, TCP), told.put_nowait)
+        async with asyncio.timeout(5):
+            refusal = await told.get()
+    assert refusal == Refusal(Ending.REFUSED, "no connection: Connection refused")
+    assert told.empty()
 
 
 @pytest.mark.parametrize("transport", [UDP, TCP])

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from resyncctl.errors import TransportError
-from resyncctl.transport.pjsip_layout import Int, OnEnd, OnState, Pointer, Size, Text, Unsigned
+from resyncctl.transport.pjsip.layout import Int, OnEnd, OnState, Pointer, Size, Text, Unsigned
 
 VERSION: Final = b"2.15.1"
 """The only one whose structures are known here."""
@@ -23,7 +23,6 @@ class Library:
     def __init__(self, library: ctypes.CDLL) -> None:
         self._library = library
         get = self._get
-        self.version = get("pj_get_version", ctypes.c_char_p)
         self.set_log_level = get("pj_log_set_level", None, Int)
         self.init = get("pj_init", Int)
         self.init_utilities = get("pjlib_util_init", Int)
@@ -63,6 +62,19 @@ class Library:
         self.verify_texts = get("pj_ssl_cert_get_verify_status_strings", Int, ctypes.c_uint32, Pointer, Pointer)
         self.settings = (Unsigned * 24).in_dll(library, "pjsip_sip_cfg_var")
 
+    @property
+    def version(self) -> bytes:
+        """PJSIP's version."""
+        function = self._library["pj_get_version"]
+        function.restype = ctypes.c_char_p
+        return bytes(function())
+
+    def explain(self, error: int) -> str:
+        """Return PJSIP's text for a pj_status_t."""
+        buffer = ctypes.create_string_buffer(256)
+        self.strerror(error, buffer, len(buffer))
+        return buffer.value.decode("utf-8", "replace")
+
     def _get(self, name: str, result: type | None, *arguments: type) -> Callable[..., int]:
         function = self._library[name]
         function.restype, function.argtypes = result, arguments
@@ -82,7 +94,7 @@ def load() -> Library:
         library = Library(ctypes.CDLL(found.origin))
     except (OSError, AttributeError, ValueError) as error:
         raise TransportError(f"--engine pjsua2: {found.origin} is not a library that can be used: {error}") from error
-    version = library.version()
+    version = library.version
     if version != VERSION or ctypes.sizeof(Pointer) != 8:
         raise TransportError(
             f"--engine pjsua2 works with PJSIP {VERSION.decode()} on 64 bits, and this is {version.decode()}:"

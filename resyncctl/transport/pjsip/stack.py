@@ -21,18 +21,22 @@ from resyncctl.errors import SipError, SipParseError, TransportError
 from resyncctl.sip.hop import Hop
 from resyncctl.sip.message import Request, parse
 from resyncctl.sip.uas import answer
-from resyncctl.transport import pjsip_library as pj
-from resyncctl.transport.pjsip_library import Int, Library, Pointer, pointer_at, text_of, write
-from resyncctl.transport.pjsip_message import read_request
+from resyncctl.transport.pjsip import layout as pj
+from resyncctl.transport.pjsip.layout import Int, Pointer, pointer_at, text_of, write
+from resyncctl.transport.pjsip.library import Library, load
+from resyncctl.transport.pjsip.message import read_request, tx_data
+from resyncctl.transport.pjsip.transports import Transports, kind_of
 
-SOCKETS: Final = 64
-"""PJ_IOQUEUE_MAX_HANDLES: sockets that this PJSIP can have open at once."""
 _POOLED: Final = 16 * 1024 * 1024
 """Bytes of memory that PJSIP keeps for what comes next."""
 _ROUNDS: Final = 100
 """Rounds of one `poll`; in one, ten timers expire and up to fifty datagrams of each socket are read."""
 _FORGOTTEN_AT_ONCE: Final = 1
 """Milliseconds of Timer K: an answer that comes again finds no transaction and is dropped, which is what Timer K is for."""
+_TRANSPORT: Final = 1
+"""PJSIP_TPSELECTOR_TRANSPORT."""
+_PRIORITY: Final = 65
+"""PJSIP_MOD_PRIORITY_APPLICATION, and one more: for what no other module of PJSIP takes."""
 
 
 class How(Enum):
@@ -72,17 +76,15 @@ class Stack:
         self._threads: list[ctypes.Array[ctypes.c_char]] = []
         self._numbers = itertools.count(1)
         self._waiting: dict[int, Callable[[Ended], None]] = {}
-        self._connections: dict[int, Callable[[Change], None]] = {}
-        self._early: list[tuple[int, Change]] | None = None
         self._timers = (0, 0, 0)
         self._zero = (ctypes.c_long * 2)(0, 0)
         self._count = pj.Unsigned()
         self._on_end = pj.OnEnd(self._note_end)
-        self._on_state = pj.OnState(self._note_state)
-        self._on_request = pj.OnRequest(self._answer)
+        self._on_request = pj.OnMessage(self._answer)
         self._pools = ctypes.create_string_buffer(4096)  # pj_caching_pool, and more
         self._endpoint = Pointer()
         self._start()
+        self.transports = Transports(library, self._endpoint)
 
     def _start(self) -> None:
         library = self._library
@@ -95,14 +97,11 @@ class Stack:
             library.settings[switch] = 1
         library.settings[pj.SETTING_ALIAS] = 0
         self._check(library.init_transactions(self._endpoint))
-        manager = library.manager(self._endpoint)
-        self._to_transactions = pj.OnState(library.state_callback(manager))
-        self._check(library.set_state_callback(manager, self._on_state))
         name = b"mod-resyncctl"
         self._module = pj.Module(
             name=text_of(name),
             id=-1,
-            priority=pj.Module.AFTER_ALL_OTHERS,
+            priority=_PRIORITY,
             on_rx_request=ctypes.cast(self._on_request, Pointer),
         )
         self._check(library.register_module(self._endpoint, byref(self._module)))
@@ -137,9 +136,7 @@ class Stack:
 
     def explain(self, error: int) -> str:
         """Return PJSIP's text for a pj_status_t."""
-        buffer = ctypes.create_string_buffer(256)
-        self._library.strerror(error, buffer, len(buffer))
-        return buffer.value.decode("utf-8", "replace")
+        return self._library.explain(error)
 
     def use_timers(self, *, t1: float, t2: float, timeout: float) -> None:
         """Set the timers of the next requests, in seconds. T1 and T2 hold for retransmissions of earlier ones too."""
@@ -155,17 +152,17 @@ class Stack:
         read the message, TransportError when it does not take it.
         """
         library = self._library
-        tx = self._tx_data()
+        address = pj.pack_address(hop.address)
+        tx = tx_data(library, self._endpoint)
         try:
             pool = pointer_at(tx + pj.TX_POOL)
             write(tx + pj.TX_MESSAGE, read_request(library, pool, data, request_uri))
         except SipError:
             library.drop_tx_data(tx)
             raise
-        address = pj.pack_address(hop.address)
         record = pj.ADDRESSES.pack(1, kind_of(hop), 0, 0, address, len(address))
         ctypes.memmove(tx + pj.TX_ADDRESSES, record, len(record))
-        library.select_transport(tx, byref(pj.Selector(pj.Selector.TRANSPORT, 0, transport)))
+        library.select_transport(tx, byref(pj.Selector(_TRANSPORT, 0, transport)))
         number = next(self._numbers)
         self._waiting[number] = on_end
         error = library.send_request(self._endpoint, tx, -1, number, self._on_end)
@@ -182,13 +179,6 @@ class Stack:
         if transaction:
             self._library.terminate(transaction, 487)
 
-    def _tx_data(self) -> int:
-        tx = Pointer()
-        self._check(self._library.create_tx_data(self._endpoint, byref(tx)))
-        assert tx.value is not None  # noqa: S101  (it was made)
-        self._library.keep_tx_data(tx)
-        return tx.value
-
     def _note_end(self, number: int, event: int) -> None:
         on_end = self._waiting.pop(number, None)
         if on_end is None:
@@ -196,7 +186,7 @@ class Stack:
         cause, transaction, kind = pj.EVENT.unpack(ctypes.string_at(event, pj.EVENT.size))
         status = Int.from_address(transaction + pj.TRANSACTION_STATUS).value
         if kind == pj.EVENT_RECEIVED:
-            on_end(Ended(How.ANSWERED, status, b"" if status < 300 else _received(cause)))
+            on_end(Ended(How.ANSWERED, status, b"" if status < 300 else pj.received(cause)))
         elif kind == pj.EVENT_TIMER:
             on_end(Ended(How.TIMED_OUT))
         else:
@@ -206,7 +196,7 @@ class Stack:
         """Answer a request that reaches us as the other engine does, PJSIP writing the response."""
         source = pj.address_at(rx + pj.RX_SOURCE)
         try:
-            request = parse(_received(rx))
+            request = parse(pj.received(rx))
         except SipParseError:
             return 1
         reply = answer(request, source=source) if isinstance(request, Request) else None
@@ -222,12 +212,8 @@ class Stack:
 @functools.cache
 def stack() -> Stack:
     """Return the one PJSIP of this process; it is started when it is first asked for. Raises TransportError."""
-    return Stack(pj.load())
+    return Stack(load())
 
 
 def _milliseconds(seconds: float) -> int:
     return max(1, round(seconds * 1000))
-
-
-def _received(rx: int) -> bytes:
-    return ctypes.string_at(pointer_at(rx + pj.RX_TEXT), Int.from_address(rx + pj.RX_LENGTH).value)

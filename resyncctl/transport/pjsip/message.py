@@ -6,9 +6,10 @@ import ctypes
 from ctypes import byref
 from typing import Final
 
-from resyncctl.errors import SipError
-from resyncctl.transport import pjsip_library as pj
-from resyncctl.transport.pjsip_library import Library, pointer_at, text_of, write, write_text
+from resyncctl.errors import SipError, TransportError
+from resyncctl.transport.pjsip import layout as pj
+from resyncctl.transport.pjsip.layout import Pointer, pointer_at, text_of, write, write_text
+from resyncctl.transport.pjsip.library import Library
 
 _HIDDEN: Final = b" sip:x SIP/2.0\r\nRoute: <sip:x;lr;hide>\r\n"
 """PJSIP looks at the first Route even when it has been told the destination. One with `hide` it does not write."""
@@ -40,6 +41,16 @@ def read_request(library: Library, pool: int, data: bytes, request_uri: str) -> 
     if body:
         write(pointer_at(message + pj.MESSAGE_BODY) + 8, 0)  # no type, for PJSIP would write it twice
     return message
+
+
+def tx_data(library: Library, endpoint: Pointer) -> int:
+    """Return a new pjsip_tx_data, which has a pool; whoever gets it has to send it or drop it."""
+    made = Pointer()
+    error = library.create_tx_data(endpoint, byref(made))
+    if error or made.value is None:
+        raise TransportError(f"PJSIP cannot make a request: {library.explain(error)}")
+    library.keep_tx_data(made)
+    return made.value
 
 
 def copied(library: Library, pool: int, data: bytes) -> int:

@@ -1,6 +1,6 @@
 """The parts of PJSIP 2.15.1's C structures that are used, its constants, and how memory of it is read and written.
 
-Where a field is in a structure holds for this version on machines of 64 bits; `pjsip_library.load` refuses others. Offsets
+Where a field is in a structure holds for this version on machines of 64 bits; `library.load` refuses others. Offsets
 are from the headers `pjsip/sip_transport.h`, `sip_transaction.h`, `sip_event.h`, `sip_msg.h`, `sip_uri.h`, `sip_parser.h`,
 `sip_transport_tls.h`, `sip_transport_tcp.h`, `sip_module.h`, `sip_config.h` and `pj/ssl_sock.h`.
 """
@@ -12,6 +12,7 @@ import socket
 import struct
 from typing import Final
 
+from resyncctl.errors import TransportError
 from resyncctl.sip.hop import Transport
 from resyncctl.sip.uas import Address
 
@@ -21,10 +22,16 @@ END_OF_FILE: Final = 70_016
 """PJ_EEOF: the peer has closed its end."""
 TOO_MANY: Final = 70_010
 """PJ_ETOOMANY: no more sockets."""
+TOO_BIG: Final = 70_017
+"""PJ_ETOOBIG: the number of an open file is."""
 TOO_LONG: Final = 171_023
 """PJSIP_EMSGTOOLONG: a message has more than PJSIP_MAX_PKT_LEN bytes."""
 NOT_VERIFIED: Final = 171_173
 """PJSIP_TLS_ECERTVERIF."""
+
+FAULT_OF_TIME: Final = 1 << 2
+FAULT_OF_NAME: Final = 1 << 30
+"""PJ_SSL_CERT_EVALIDITY_PERIOD and PJ_SSL_CERT_EIDENTITY_NOT_MATCH (pj/ssl_sock.h)."""
 
 TRANSPORTS: Final = {Transport.UDP: 1, Transport.TCP: 2, Transport.TLS: 3}
 IPV6: Final = 128
@@ -32,6 +39,7 @@ IPV6: Final = 128
 
 CONNECTED: Final = 0
 DISCONNECTED: Final = 1
+DESTROYED: Final = 3
 """pjsip_transport_state."""
 EVENT_RECEIVED: Final = 3
 EVENT_TIMER: Final = 1
@@ -63,9 +71,6 @@ class Selector(ctypes.Structure):
 
     _fields_ = (("kind", Int), ("new", Int), ("chosen", Pointer))
 
-    TRANSPORT: Final = 1
-    FACTORY: Final = 2
-
 
 class ErrorReport(ctypes.Structure):
     """pjsip_parser_err_report, one node of a list."""
@@ -92,9 +97,6 @@ class Module(ctypes.Structure):
         ("on_tx_response", Pointer),
         ("on_tsx_state", Pointer),
     )
-
-    AFTER_ALL_OTHERS: Final = 65
-    """PJSIP_MOD_PRIORITY_APPLICATION, and one more."""
 
 
 class TcpSettings(ctypes.Structure):
@@ -141,8 +143,8 @@ OnEnd = ctypes.CFUNCTYPE(None, Pointer, Pointer)
 """pjsip_endpt_send_callback: token, event."""
 OnState = ctypes.CFUNCTYPE(None, Pointer, Int, Pointer)
 """pjsip_tp_state_callback: transport, state, pjsip_transport_state_info."""
-OnRequest = ctypes.CFUNCTYPE(Int, Pointer)
-"""pjsip_module.on_rx_request: pjsip_rx_data."""
+OnMessage = ctypes.CFUNCTYPE(Int, Pointer)
+"""What a pjsip_module does with a message: pjsip_rx_data or pjsip_tx_data."""
 Destroy = ctypes.CFUNCTYPE(Int, Pointer)
 """pjsip_tpfactory.destroy."""
 
@@ -153,15 +155,19 @@ STATE: Final = struct.Struct("=i4xQ")
 
 TX_POOL: Final = 16
 TX_MESSAGE: Final = 392
+TX_BUFFER: Final = 408
 TX_NAME: Final = 464
 TX_ADDRESSES: Final = 480
-"""pjsip_tx_data: pool, msg, dest_info.name, dest_info.addr."""
+TX_TRANSPORT: Final = 1192
+TX_DESTINATION: Final = 1200
+"""pjsip_tx_data: pool, msg, buf (start, then end), dest_info.name, dest_info.addr, tp_info.transport, tp_info.dst_addr."""
 ADDRESSES: Final = struct.Struct("=IIII28sI")
 """pjsip_server_addresses with one address: count, type, priority, weight, sockaddr, its length."""
+RX_TRANSPORT: Final = 8
 RX_SOURCE: Final = 4336
 RX_TEXT: Final = 4424
 RX_LENGTH: Final = 4432
-"""pjsip_rx_data: pkt_info.src_addr, msg_info.msg_buf, msg_info.len."""
+"""pjsip_rx_data: tp_info.transport, pkt_info.src_addr, msg_info.msg_buf, msg_info.len."""
 TRANSACTION_STATUS: Final = 176
 TRANSACTION_ERROR: Final = 348
 """pjsip_transaction: status_code, transport_err."""
@@ -174,8 +180,9 @@ HEADER_NAME: Final = 24
 """pjsip_hdr: name, and sname after it."""
 TRANSPORT_ADDRESS: Final = 148
 """pjsip_transport: local_addr."""
+FACTORY_ADDRESS: Final = 96
 FACTORY_DESTROY: Final = 168
-"""pjsip_tpfactory: destroy."""
+"""pjsip_tpfactory: local_addr, destroy."""
 TLS_VERIFIED: Final = 88
 """pj_ssl_sock_info: verify_status."""
 SETTING_TCP_SWITCH: Final = 4
@@ -185,13 +192,15 @@ SETTING_ALIAS: Final = 7
 
 
 def pack_address(address: Address) -> bytes:
-    """Return an address as a sockaddr_in or sockaddr_in6 (the machine's own order, Linux and the like)."""
+    """Return an address as a sockaddr_in or sockaddr_in6; raise TransportError for one that is not numeric, or has a zone."""
     host, port = address
-    if ":" in host:
-        return struct.pack(
-            "=HHI16sI", socket.AF_INET6, socket.htons(port), 0, socket.inet_pton(socket.AF_INET6, host), 0
-        )
-    return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_pton(socket.AF_INET, host))
+    try:
+        if ":" in host:
+            numeric = socket.inet_pton(socket.AF_INET6, host)
+            return struct.pack("=HHI16sI", socket.AF_INET6, socket.htons(port), 0, numeric, 0)
+        return struct.pack("=HH4s8x", socket.AF_INET, socket.htons(port), socket.inet_pton(socket.AF_INET, host))
+    except OSError as error:
+        raise TransportError(f"--engine pjsua2 cannot use the address {host[:60]!r}; use --engine asyncio") from error
 
 
 def address_at(pointer: int) -> Address:
@@ -221,3 +230,8 @@ def write_text(address: int, at: int, length: int) -> None:
     """Write a pj_str_t."""
     write(address, at)
     write(address + 8, length)
+
+
+def received(rx: int) -> bytes:
+    """Return the message in a pjsip_rx_data."""
+    return ctypes.string_at(pointer_at(rx + RX_TEXT), Int.from_address(rx + RX_LENGTH).value)
