@@ -14,7 +14,7 @@ class Framer:
     """Feed it chunks as they come, split anywhere; it returns the whole messages, and each run of CRLFs between them.
 
     Raises SipParseError when the stream cannot be followed any more (no Content-Length, a message above MAX_MESSAGE):
-    the connection is to be closed then.
+    the connection is to be closed then. Messages before that place are returned first; the next call raises, also with b"".
     """
 
     __slots__ = ("_buffer", "_end", "_scanned")
@@ -30,11 +30,15 @@ class Framer:
         """Add a chunk and return the messages that are complete now, oldest first."""
         self._buffer += data
         messages: list[bytes] = []
-        while (end := self._end_of_first()) > 0:
-            messages.append(bytes(self._buffer[:end]))
-            del self._buffer[:end]
-            self._end = self._scanned = 0
-        if len(self._buffer) > MAX_MESSAGE:
+        try:
+            while (end := self._end_of_first()) > 0:
+                messages.append(bytes(self._buffer[:end]))
+                del self._buffer[:end]
+                self._end = self._scanned = 0
+        except SipParseError:
+            if not messages:
+                raise
+        if len(self._buffer) > MAX_MESSAGE and not messages:
             raise SipParseError(f"a message of more than {MAX_MESSAGE} bytes in a stream")
         return messages
 

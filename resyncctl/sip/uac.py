@@ -326,14 +326,6 @@ class UserAgentClient:
         else:
             hop = (destination, _UDP)
             failed = [one for one in self._exchanges.values() if one.request.destination[:2] == hop]
-        yield from self._fail(failed, ending, detail, now=now)
-
-    def lose(self, hop: Hop, ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
-        """Take the end of the connection to `hop`; yields the requests that were waiting for an answer over it."""
-        waiting = [one for one in self._exchanges.values() if one.request.destination == hop]
-        yield from self._fail(waiting, ending, detail, now=now)
-
-    def _fail(self, failed: list[_Exchange], ending: Ending, detail: str, *, now: float) -> Iterator[Result]:
         for exchange in failed:
             if exchange.fail() is Effect.FAILURE:
                 yield self._finish(exchange, ending, 0, now=now, detail=detail)

@@ -126,16 +126,19 @@ class Flow(asyncio.Protocol):
         self._heard = True
         self._pulse.hear()
         try:
-            messages = self._framer.feed(data)
+            while messages := self._framer.feed(data):
+                data = b""
+                for message in messages:
+                    self._take(message)
         except SipParseError as error:
             self.fail(f"the stream cannot be followed: {error}")
-            return
-        for message in messages:
-            if message.startswith(b"\r\n"):
-                self.write(PONG * self._pulse.hear_line_ends(len(message) // 2, now=self._flows.clock()))
-            else:
-                self._pulse.hear_message()
-                self._flows.owner.flow_received(self, message)
+
+    def _take(self, message: bytes) -> None:
+        if message.startswith(b"\r\n"):
+            self.write(PONG * self._pulse.hear_line_ends(len(message) // 2, now=self._flows.clock()))
+        else:
+            self._pulse.hear_message()
+            self._flows.owner.flow_received(self, message)
 
     def eof_received(self) -> None:
         """Report the end now: who sends no more answers no more, and the next request needs another connection."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from resyncctl.errors import InputError, TransportError
 from resyncctl.sip.hop import Hop, Transport
@@ -14,6 +16,12 @@ from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
 from resyncctl.transport.link import Link, Receiver, Refusal, ending_of_error
 from resyncctl.transport.udp import UdpLink, family_of
+
+_UNACKNOWLEDGED_MS: Final = 32_000
+"""How long a peer's system may acknowledge nothing (RFC 5482): as long as Timer F, instead of Linux's quarter of an hour.
+
+A phone that has lost its power, or a router that has forgotten the connection, would swallow all that is sent till then.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +98,7 @@ class IpNetwork:
         except UnicodeError as error:
             return Refusal(Ending.WRONG_NAME, f"TLS: no certificate can be for {hop.name!r}: {error}")
         try:
-            await asyncio.get_running_loop().create_connection(
+            transport, _ = await asyncio.get_running_loop().create_connection(
                 lambda: protocol,
                 *hop.address,
                 local_addr=(local, 0) if local else None,
@@ -101,6 +109,10 @@ class IpNetwork:
             return Refusal(Ending.NO_CONNECTION, "no connection: the system has given up")
         except (OSError, ssl.SSLError) as error:
             return ending_of_error(error, hop)
+        own = transport.get_extra_info("socket")
+        if own is not None and hasattr(socket, "TCP_USER_TIMEOUT"):
+            with suppress(OSError):  # it has ended meanwhile
+                own.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_MS)
         return None
 
 

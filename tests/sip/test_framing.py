@@ -142,3 +142,11 @@ def test_flood_of_line_ends_is_handed_on_and_not_kept() -> None:
     for _ in range(100):
         assert framer.feed(b"\r\n" * 10_000) == [b"\r\n" * 10_000]
     assert len(framer._buffer) == 0
+
+
+def test_messages_before_the_place_where_a_stream_cannot_be_followed_are_returned_first() -> None:
+    framer = Framer()
+    assert framer.feed(FIRST + SECOND + b"no length\r\n\r\n" + FIRST) == [FIRST, SECOND]
+    for _ in range(2):
+        with pytest.raises(SipParseError, match="needs one Content-Length"):
+            framer.feed(b"")

@@ -691,19 +691,6 @@ def test_what_was_answered_is_forgotten_long_before_its_timer_f() -> None:
     assert ended(core.receive(response(waiting, 200), PHONE, now=2.0)).key == "waits"
 
 
-def test_lost_connection_ends_the_requests_that_wait_on_it_alone() -> None:
-    core = client()
-    core.start(Notify(destination=OVER_TCP), "lost", now=0.0)
-    core.start(Notify(), "over UDP", now=0.0)
-    core.start(Notify(destination=Hop(PHONE, Transport.TLS, "pbx")), "over TLS", now=0.0)
-    core.start(Notify(destination=Hop(OTHER, Transport.TCP)), "to another", now=0.0)
-    answered = core.start(Notify(destination=OVER_TCP), "answered", now=0.0)
-    core.receive(response(answered, 200), PHONE, now=0.1)
-    results = list(core.lose(OVER_TCP, Ending.CONNECTION_LOST, "closed", now=0.2))
-    assert results == [Result("lost", Ending.CONNECTION_LOST, 0, 0.0, 0.2, -1, "closed")]
-    assert core.in_flight == 3
-
-
 def test_a_challenge_over_tcp_is_answered_over_tcp() -> None:
     core = client()
     data = core.start(Notify(destination=OVER_TCP), 1, now=0.0)

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import pytest
 import uvloop
@@ -305,34 +306,39 @@ def test_peer_that_closes_between_requests_costs_none(stage: Stage, over: ssl.SS
     stage.play(story)
 
 
-def test_peer_that_reads_no_more_is_given_up_and_one_that_goes_on_is_not(
+def test_peer_that_reads_no_more_is_given_up(stage: Stage, over: ssl.SSLContext | None) -> None:
+    async def story(caller: Caller) -> None:
+        stuck = Peer(ignore)
+        async with serving(stuck, tls=over, name=NAME) as hop:
+            caller.send("first", hop)
+            await wait_until_async(lambda: bool(stuck.requests), "a request", within=PATIENCE)
+            transport = stuck.wires[0].transport
+            transport.pause_reading()
+            own = transport.get_extra_info("socket")
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # it would grow to 32 MB
+            for number in range(150):  # more than all buffers hold
+                caller.send(number, hop, body=b"x" * 60_000)
+            results = await caller.until(151)
+        assert {(result.ending, result.detail) for result in results} == {
+            (Ending.CONNECTION_LOST, "the peer has read nothing for 0.2 s")
+        }
+        assert len({result.key for result in results}) == 151
+
+    stage.play(story, limits=FlowLimits(pong=0.2))
+
+
+def test_peer_whose_system_is_gone_is_given_up_by_ours_as_soon_as_by_timer_f(
     stage: Stage, over: ssl.SSLContext | None
 ) -> None:
     async def story(caller: Caller) -> None:
-        slow, stuck = Peer(), Peer(ignore)
-        async with serving(slow, tls=over, name=NAME) as to_slow, serving(stuck, tls=over, name=NAME) as to_stuck:
-            await caller.ask(to_slow)
-            caller.send("first", to_stuck)
-            await wait_until_async(lambda: bool(stuck.requests), "a request", within=PATIENCE)
-            for peer in (slow, stuck):
-                peer.wires[0].transport.pause_reading()
-                own = peer.wires[0].transport.get_extra_info("socket")
-                own.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)  # it would grow to 32 MB
-            for number in range(150):  # more than all buffers hold
-                caller.send(("slow", number), to_slow, body=b"x" * 60_000)
-                caller.send(("stuck", number), to_stuck, body=b"x" * 60_000)
-            await asyncio.sleep(0.1)
-            slow.wires[0].transport.resume_reading()
-            results = (await caller.until(302))[1:]
-            await asyncio.sleep(0.3)
-            assert caller.endpoint.connections == 1, "the slow one"
-        by_key = {result.key: result for result in results}
-        assert len(by_key) == 301
-        assert {by_key["slow", number].ending for number in range(150)} == {Ending.ANSWERED}
-        lost = {(by_key[key].ending, by_key[key].detail) for key in ["first", *(("stuck", n) for n in range(150))]}
-        assert lost == {(Ending.CONNECTION_LOST, "the peer has read nothing for 0.3 s")}
+        async with serving(Peer(), tls=over) as hop:
+            await caller.ask(hop)
+            flow = caller.endpoint._flows.find(hop)
+            assert flow is not None
+            own = cast("asyncio.Transport", flow._connection).get_extra_info("socket")
+            assert own.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 32_000
 
-    stage.play(story, limits=FlowLimits(pong=0.3))
+    stage.play(story)
 
 
 # Large requests

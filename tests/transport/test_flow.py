@@ -244,6 +244,21 @@ def test_stream_that_cannot_be_followed_ends_its_requests_and_the_next_goes_over
     play(story())
 
 
+def test_answer_with_rubbish_after_it_counts() -> None:
+    async def story() -> None:
+        here, peer = world(), Peer(ignore)
+        here.network.listen(PHONE, peer.make)
+        here.send("answered")
+        here.send("lost")
+        await asyncio.sleep(1)
+        [wire] = peer.wires
+        wire.send(wire.answer_to(wire.requests[0]) + b"\0 rubbish\r\n\r\n")
+        await asyncio.sleep(1)
+        assert here.endings == {"answered": Ending.ANSWERED, "lost": Ending.CONNECTION_LOST}
+
+    play(story())
+
+
 # Challenges
 
 

@@ -12,12 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from resyncctl.sip.digest import Credentials
+from resyncctl.sip.hop import Hop
 from resyncctl.sip.message import Request
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
 from resyncctl.transport.flow import FlowLimits
 from resyncctl.transport.memory import Weather
-from tests.transport.memory_world import PHONE, World, play, world
+from tests.transport.memory_world import PHONE, TCP, World, play, world
 from tests.transport.stream_peer import CHALLENGE, Peer, Wire, accept, ignore
 
 OURS = Credentials("phone", "secret")
@@ -149,6 +150,31 @@ def test_ping_of_the_peer_is_answered(chunks: list[bytes], answers: list[bytes])
             wire.send(chunk.replace(b"message", trying))
             await asyncio.sleep(0.1)
         assert [data for _, data in wire.line_ends] == answers
+
+    play(story())
+
+
+def test_peer_that_goes_on_reading_in_time_is_kept_and_one_that_does_not_is_given_up() -> None:
+    async def story() -> None:
+        here = world()
+        peer = Peer.listening(here.network, PHONE, ignore)
+        here.send(1)
+        await asyncio.sleep(1)
+        flow = here.endpoint._flows.find(Hop(PHONE, TCP))
+        assert flow is not None
+        for _ in range(3):  # as a transport does whose buffer is full
+            flow.pause_writing()
+            await asyncio.sleep(9)
+            flow.resume_writing()
+            await asyncio.sleep(0)
+        here.send(2)
+        await asyncio.sleep(0)
+        flow.pause_writing()
+        await asyncio.sleep(30)
+        assert here.endings == {1: Ending.TIMEOUT, 2: Ending.CONNECTION_LOST}
+        result = here.results[-1]
+        assert (result.ending, result.detail) == (Ending.CONNECTION_LOST, "the peer has read nothing for 10 s")
+        assert result.ended_at == peer.wires[0].closed_at == pytest.approx(38.0)
 
     play(story())
 
