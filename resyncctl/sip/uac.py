@@ -81,7 +81,7 @@ class Ending(Enum):
     """The connection ended before the answer came."""
 
 
-_UNANSWERED: Final = {
+UNANSWERED: Final = {
     Why.NO_CREDENTIALS: Ending.NO_CREDENTIALS,
     Why.REFUSED: Ending.CREDENTIALS_REFUSED,
     Why.UNANSWERABLE: Ending.UNANSWERABLE,
@@ -278,13 +278,7 @@ class UserAgentClient:
         status = response.status
         if status in {401, 407}:
             return self._authenticate(exchange, response, now=now)
-        wait, detail = -1, printable(response.reason)
-        retry_after = response.get("Retry-After")
-        if retry_after is not None:
-            try:
-                wait = parse_retry_after(retry_after)
-            except SipParseError:
-                detail = f"{detail}; unreadable Retry-After"
+        wait, detail = said_in(response)
         return self._finish(exchange, Ending.ANSWERED, status, now=now, retry_after=wait, detail=detail)
 
     def _authenticate(self, exchange: _Exchange, response: Response, *, now: float) -> Output:
@@ -301,7 +295,7 @@ class UserAgentClient:
             new_token=self._new_token,
         )
         if isinstance(reaction, Unanswered):
-            ending = _UNANSWERED[reaction.why]
+            ending = UNANSWERED[reaction.why]
             return self._finish(exchange, ending, response.status, now=now, detail=reaction.detail)
         # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule.
         self._retire(exchange)
@@ -387,6 +381,17 @@ class UserAgentClient:
         if exchange.state is State.COMPLETED and not exchange.reliable:
             self._completed.add(branch)
             self._k.append((exchange.due_at, branch))
+
+
+def said_in(response: Response) -> tuple[int, str]:
+    """Return the seconds of the Retry-After of a final response, -1 without one, and its reason for people."""
+    detail, retry_after = printable(response.reason), response.get("Retry-After")
+    if retry_after is None:
+        return -1, detail
+    try:
+        return parse_retry_after(retry_after), detail
+    except SipParseError:
+        return -1, f"{detail}; unreadable Retry-After"
 
 
 def _branch_of(data: bytes) -> bytes:

@@ -6,7 +6,7 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Hashable
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
@@ -14,7 +14,7 @@ from resyncctl.sip.hop import LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Outgoing, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address
-from resyncctl.transport.flow import Flow, FlowLimits, Flows, Passenger
+from resyncctl.transport.flow import Asker, Flow, FlowLimits, Flows, Passenger
 from resyncctl.transport.link import Link, Network, Refusal, ending_of
 from resyncctl.transport.ride import Ride
 from resyncctl.transport.udp import family_of
@@ -43,13 +43,6 @@ class RandomTokens:
             start = 0
         self._next = start + 16
         return self._block[start : start + 16]
-
-
-class _Asker(NamedTuple):
-    """Somebody who wants to know of a connection."""
-
-    hop: Hop
-    then: Callable[[Refusal | None], None]
 
 
 class Endpoint:
@@ -155,7 +148,7 @@ class Endpoint:
         flow = self._flows.find(hop)
         if flow is not None and flow.stands:
             return True
-        self._flows.take(_Asker(hop, then))
+        self._flows.take(Asker(hop, then))
         return False
 
     def _send_large(self, ride: Ride) -> None:
@@ -184,7 +177,7 @@ class Endpoint:
 
     def flow_opened(self, flow: Flow, passenger: Passenger) -> None:
         """Send a request over its connection, or what answers a challenge to it."""
-        if isinstance(passenger, _Asker):
+        if isinstance(passenger, Asker):
             self._flows.settled(flow)
             passenger.then(None)
             return
@@ -205,7 +198,7 @@ class Endpoint:
         """Report that there is no connection for a request."""
         if self._closed:
             return
-        if isinstance(passenger, _Asker):
+        if isinstance(passenger, Asker):
             passenger.then(Refusal(ending, detail))
             return
         ride = _ride(passenger)

@@ -10,7 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final, Protocol, cast
+from typing import Final, NamedTuple, Protocol, cast
 
 from resyncctl.errors import SipParseError
 from resyncctl.sip.framing import Framer
@@ -46,6 +46,13 @@ class Passenger(Protocol):
 
     @property
     def hop(self) -> Hop: ...
+
+
+class Asker(NamedTuple):
+    """A passenger that only wants to know of a connection: `then` gets None when it stands, else why there is none."""
+
+    hop: Hop
+    then: Callable[[Refusal | None], None]
 
 
 class FlowOwner(Protocol):

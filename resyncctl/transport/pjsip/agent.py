@@ -16,11 +16,11 @@ from resyncctl.sip.uac import Ending, Outgoing, Result
 from resyncctl.sip.uas import Address
 from resyncctl.transport.agent import Prepare
 from resyncctl.transport.endpoint import ANY, RandomTokens
-from resyncctl.transport.flow import FlowLimits, Passenger
+from resyncctl.transport.flow import Asker, FlowLimits, Passenger
 from resyncctl.transport.ip import TlsFiles
 from resyncctl.transport.link import Refusal, ending_of
 from resyncctl.transport.pjsip import layout as pj
-from resyncctl.transport.pjsip.exchange import Asker, Exchange, exchange_of, judge
+from resyncctl.transport.pjsip.exchange import Exchange, exchange_of, judge
 from resyncctl.transport.pjsip.flight import Flight
 from resyncctl.transport.pjsip.flow import PjsipFlow, PjsipFlows
 from resyncctl.transport.pjsip.stack import Ended, How, Work, stack

@@ -7,30 +7,15 @@ from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 from resyncctl.errors import SipParseError
-from resyncctl.sip.challenges import Answered, Unanswered, Why, respond
-from resyncctl.sip.grammar import printable
-from resyncctl.sip.headers import parse_retry_after
+from resyncctl.sip.challenges import Answered, Unanswered, respond
 from resyncctl.sip.hop import Hop
 from resyncctl.sip.message import Response, parse
-from resyncctl.sip.uac import Ending, Outgoing
+from resyncctl.sip.uac import UNANSWERED, Ending, Outgoing, said_in
 from resyncctl.transport.flow import Passenger
-from resyncctl.transport.link import Refusal
 from resyncctl.transport.pjsip.flow import PjsipFlow
 
 _MAGIC: Final = "z9hG4bK"
 """RFC 3261 8.1.1.7."""
-_ENDINGS: Final = {
-    Why.NO_CREDENTIALS: Ending.NO_CREDENTIALS,
-    Why.REFUSED: Ending.CREDENTIALS_REFUSED,
-    Why.UNANSWERABLE: Ending.UNANSWERABLE,
-}
-
-
-class Asker(NamedTuple):
-    """Somebody who wants to know of a connection."""
-
-    hop: Hop
-    then: Callable[[Refusal | None], None]
 
 
 @dataclass(slots=True, eq=False)
@@ -85,14 +70,8 @@ def judge(exchange: Exchange, status: int, text: bytes, *, new_token: Callable[[
     assert isinstance(response, Response)  # noqa: S101  (PJSIP has read its status)
     if status in {401, 407}:
         return _authenticate(exchange, response, new_token)
-    detail = printable(response.reason)
-    retry_after = response.get("Retry-After")
-    if retry_after is None:
-        return Verdict(Ending.ANSWERED, detail)
-    try:
-        return Verdict(Ending.ANSWERED, detail, parse_retry_after(retry_after))
-    except SipParseError:
-        return Verdict(Ending.ANSWERED, f"{detail}; unreadable Retry-After")
+    retry_after, detail = said_in(response)
+    return Verdict(Ending.ANSWERED, detail, retry_after)
 
 
 def _authenticate(exchange: Exchange, response: Response, new_token: Callable[[], str]) -> Verdict | None:
@@ -108,7 +87,7 @@ def _authenticate(exchange: Exchange, response: Response, new_token: Callable[[]
         new_token=new_token,
     )
     if isinstance(answers, Unanswered):
-        return Verdict(_ENDINGS[answers.why], answers.detail)
+        return Verdict(UNANSWERED[answers.why], answers.detail)
     # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule.
     exchange.cseq += 1
     exchange.tries = 0
