@@ -36,14 +36,15 @@ class Connecting:
     def begin(self, lives: Iterable[Live]) -> None:
         """Let the connections be made that these targets will need."""
         for live in lives:
-            if live.destination[1] is not Transport.UDP and live.destination is not NOWHERE:
-                self._agent.reach(live.destination, _ignore)
+            if (live.large or live.destination[1] is not Transport.UDP) and live.destination is not NOWHERE:
+                self._agent.reach(live.destination, _ignore, large=live.large)
 
     def holds(self, live: Live) -> bool:
         """Say whether a target has no connection yet; then it is kept here."""
-        if live.destination[1] is Transport.UDP:
+        if (live.destination[1] is Transport.UDP and not live.large) or live.destination is NOWHERE:
             return False
-        if self._times.get(live, 0) >= PATIENCE or self._agent.reach(live.destination, partial(self._decided, live)):
+        then = partial(self._decided, live)
+        if self._times.get(live, 0) >= PATIENCE or self._agent.reach(live.destination, then, large=live.large):
             self._times.pop(live, None)
             return False
         self._lives.add(live)

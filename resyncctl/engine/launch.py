@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.engine.app import check_id, new_id, place_plan, plan_csv, store_plan
 from resyncctl.engine.freeze import refuse_while_frozen
 from resyncctl.engine.order import Order, read_order
+from resyncctl.engine.outbound import check_engine
 from resyncctl.engine.planning import Plan, Planner, plan_report
 from resyncctl.engine.pools import Pools
 from resyncctl.engine.retry import prepare_retry
@@ -73,6 +74,7 @@ class Launcher:
 
         Raises InputError with all that is wrong, NotFoundError for an unknown source.
         """
+        check_engine(order.options.engine)
         options, where, seed = self._options(order), list(order.where), order.options.seed
         if order.phones:
             if len(order.phones) <= _HERE:

@@ -10,7 +10,7 @@ from resyncctl.engine.routing import asks_for_sips, direct_hop, way_to
 from resyncctl.inventory.phone import credentials_of, line_key
 from resyncctl.rollout.model import Options, Target
 from resyncctl.sip.digest import Credentials
-from resyncctl.sip.hop import Hop, Transport, next_hop
+from resyncctl.sip.hop import CREDENTIALS, LARGE, Hop, Transport, next_hop
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
 from resyncctl.sip.uac import Outgoing
 from resyncctl.sip.uas import Address
@@ -20,6 +20,8 @@ NOWHERE: Final = Hop(("", 0))
 """The destination of a target whose host name has not been resolved."""
 
 _MOST_TEMPLATES: Final = 1000
+_BULK: Final = LARGE - 450
+"""Characters of what differs from NOTIFY to NOTIFY, from which one may be large: the rest has some 400."""
 _UDP: Final = Transport.UDP
 
 
@@ -46,16 +48,25 @@ class Live:
 
     __slots__ = (
         "_target", "attempts", "batch", "body", "busy_counted", "credentials", "deferred", "destination", "due_us",
-        "extra", "forced_at", "forced_delay", "hops", "idle_from", "look", "next_hop", "place", "planned_at", "reboots",
-        "request_uri", "routes", "sent_at", "share", "sips", "slot_at", "template", "ticket", "to_uri", "trigger",
+        "extra", "forced_at", "forced_delay", "hops", "idle_from", "large", "look", "next_hop", "place", "planned_at",
+        "reboots", "request_uri", "routes", "sent_at", "share", "sips", "slot_at", "template", "ticket", "to_uri", "trigger",
         "via", "wanted_at",
     )  # fmt: skip
 
     method = "NOTIFY"
 
     def __init__(
-        self, target: Target, share: Share, place: int, *, trigger: Trigger, proxy: str, forced_delay: float
+        self,
+        target: Target,
+        share: Share,
+        place: int,
+        *,
+        trigger: Trigger,
+        proxy: str,
+        forced_delay: float,
+        common: int = 0,
     ) -> None:
+        """Make a target live; `common` is how many characters the options add to every request."""
         self.share = share
         self.batch = share.number
         self.place = place
@@ -103,6 +114,9 @@ class Live:
         aor = target.aor
         # An AOR without a scheme is only a name.
         self.to_uri = bare_address(aor if ":" in aor else contact)
+        bulk = len(self.extra) + len(contact) + len(self.to_uri) + len(self.body) + common
+        self.large = bulk > (_BULK - CREDENTIALS if self.credentials else _BULK)
+        """The request may be more than UDP shall carry (RFC 3261 18.1.1)."""
         self.hops: Sequence[Hop] = ()
         """Where else to try when `destination` fails (RFC 3263 4.3), in this order."""
         self.destination: Hop = direct_hop(self.next_hop) or NOWHERE

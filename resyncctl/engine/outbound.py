@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Self
 
 from resyncctl.clock import monotonic
-from resyncctl.errors import InputError, SipError
+from resyncctl.errors import InputError, SipError, TransportError
 from resyncctl.rollout.model import Engine
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Result
@@ -100,6 +100,17 @@ class Outbound:
             agent.bind()
         finally:
             agent.close()
+
+
+def check_engine(engine: str | None) -> None:
+    """Raise InputError for a SIP engine that is not installed here."""
+    if engine == Engine.PJSUA2:
+        from resyncctl.transport.pjsip.library import load  # noqa: PLC0415  (it loads C code)
+
+        try:
+            load()
+        except TransportError as error:
+            raise InputError(str(error)) from error
 
 
 def parse_local(text: str) -> Address:

@@ -38,7 +38,7 @@ def way_to(contact: str, *, path: str, received: str, proxy: str) -> Way:
     target = contact if "?" not in contact else _without_headers(contact)
     if not path and not proxy:
         if received:
-            return Way(target, (), _as_secure(next_hop(received), target), through_proxy=False)
+            return Way(target, (), _as_contact(next_hop(received), target), through_proxy=False)
         if ";alias=" in target:
             return _by_alias(target)
         return Way(target, (), next_hop(target), through_proxy=False)
@@ -107,6 +107,14 @@ def _by_alias(contact: str) -> Way:
 def _as_secure(hop: NextHop, contact: str) -> NextHop:
     """Return the hop of a phone itself; what is known of where a `sips:` contact is does not take its TLS away."""
     return hop._replace(secure=True) if _is_sips(contact) else hop
+
+
+def _as_contact(hop: NextHop, contact: str) -> NextHop:
+    """Return where a phone was seen, by the transport of its contact unless the registrar names one."""
+    own = next_hop(contact)
+    if own.transport in _WEBSOCKET or hop.transport is None:  # a WebSocket phone listens nowhere, wherever it was seen
+        hop = hop._replace(transport=own.transport, secure=hop.secure or own.secure)
+    return _as_secure(hop, contact)
 
 
 def _is_sips(uri: str) -> bool:

@@ -148,6 +148,7 @@ class Sender:
         self._in_flight = 0
         self._in_flight_told = self._retries_told = 0
         self._limit = options.max_in_flight
+        self._common = len(options.from_uri) + len(options.identity) + len(options.event)
         self._alone = True
         self._quiet_until = float("-inf")
         self._retries_left = attempts.budget(record.targets)
@@ -300,6 +301,7 @@ class Sender:
             trigger=self._record.triggers[target.trigger],
             proxy=self._options.outbound_proxy,
             forced_delay=self._options.forced_delay,
+            common=self._common,
         )
 
     def _never_again(self, live: Live) -> bool:
@@ -646,6 +648,7 @@ class Sender:
             self._wake.set()
             return
         live.attempts += 1
+        self._deferrals.sent(live)
         self._log.info(
             "not_connected", contact=live.request_uri, ending=refusal.ending.name.lower(), detail=refusal.detail
         )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 from resyncctl.engine.sender import Sender
 from resyncctl.errors import ResyncError, StoreError
 from resyncctl.rollout.model import RolloutId
+from resyncctl.rollout.states import PauseReason, RolloutState
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -68,7 +69,16 @@ class Worker:
             return None
         self._serial += 1
         token = f"{self._name}:{self._serial}"
-        sender = self._make_sender(record, token)
+        try:
+            sender = self._make_sender(record, token)
+        except (
+            ResyncError
+        ) as error:  # the engine is not installed here, a certificate is gone: no batch of it can be sent
+            self._log.error("rollout_paused", rollout=name, reason=str(error))
+            await self._store.transition(
+                name, record.state, RolloutState.PAUSED, {"pause_reason": PauseReason.MACHINE.value}
+            )
+            return None
         running = self._senders[name] = _Running(sender, token)
         running.task = asyncio.create_task(self._work(name, running))
         return running

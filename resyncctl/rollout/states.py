@@ -30,6 +30,8 @@ class PauseReason(StrEnum):
     WINDOW = "window"
     FREEZE = "freeze"
     LOAD = "load"
+    MACHINE = "machine"
+    """A worker cannot send as the rollout or its own configuration wants; its log says why."""
 
 
 class Command(Enum):

@@ -12,6 +12,8 @@ from resyncctl.sip.uri import Uri
 
 LARGE: Final = 1300
 """Bytes of a request from which it goes over a transport with congestion control (RFC 3261 18.1.1)."""
+CREDENTIALS: Final = 400
+"""Bytes that the answer to a challenge may add: a request that will not be small then is not sent over UDP before."""
 
 
 class Transport(StrEnum):

@@ -396,6 +396,7 @@ def said_in(response: Response) -> tuple[int, str]:
 
 def _branch_of(data: bytes) -> bytes:
     """Return the branch of a request of ours, b'' when what is quoted of it ends before."""
-    start = data.find(b";branch=") + 8
+    via = data.find(b"\r\nVia: ")  # another branch may be in the Request-URI
+    start = data.find(b";branch=", via) + 8 if via >= 0 else 0
     end = data.find(b";", start)  # ours are followed by `;rport`, unless the quotation was cut
     return data[start:end] if start >= 8 and end >= 0 else b""

@@ -21,10 +21,11 @@ class Agent(Protocol):
     def bind(self) -> None:
         """Open the sockets that a fixed local address needs; raise TransportError. Otherwise they are opened when needed."""
 
-    def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
-        """Say whether a request to `hop` would leave at once, as over UDP it always would.
+    def reach(self, hop: Hop, then: Callable[[Refusal | None], None], *, large: bool = False) -> bool:
+        """Say whether a request to `hop` would leave at once, as over UDP it would unless it may be too `large` for that.
 
         If not, its connection is being made, and `then` is called once, later: with None when it stands, else with why not.
+        Where a large request is to go over UDP after all, that counts as a connection that stands.
         """
 
     def send(self, request: Outgoing, key: Hashable) -> float:

@@ -6,15 +6,16 @@ import asyncio
 import os
 import socket
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
-from resyncctl.sip.hop import LARGE, Hop, Transport
+from resyncctl.sip.hop import CREDENTIALS, LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Outgoing, Output, Reply, Result, Transmit, UserAgentClient
 from resyncctl.sip.uas import Address
-from resyncctl.transport.flow import Asker, Flow, FlowLimits, Flows, Passenger
+from resyncctl.transport.flow import Asker, Flow, FlowLimits, Flows, Passenger, WithoutTcp, connection_of
 from resyncctl.transport.link import Link, Network, Refusal, ending_of
 from resyncctl.transport.ride import Ride
 from resyncctl.transport.udp import family_of
@@ -75,6 +76,7 @@ class Endpoint:
         self._core = UserAgentClient(timers=timers, new_token=RandomTokens() if new_token is None else new_token)
         self._links: dict[socket.AddressFamily, Link] = {}
         self._flows = Flows(network, self, local=local[0], limits=limits or FlowLimits(), clock=clock)
+        self._without_tcp = WithoutTcp()
         self._rides: dict[bytes, Ride] = {}
         """What has begun over connections and has no result yet, by its latest message."""
         self._tracer = tracer
@@ -124,13 +126,15 @@ class Endpoint:
         hop = request.destination
         if hop[1] is not _UDP:
             self._check_family(family_of(hop.address[0]), hop.address)
-            self._flows.take(Ride(request, key, _connected(hop), self._rides))
+            self._flows.take(Ride(request, key, connection_of(hop), self._rides))
             return self._clock()
         link = self._link_for(hop[0])
         self._prepare(request, link.local, hop)
         now = self._clock()
         data = self._core.start(request, key, now=now)
-        if len(data) > LARGE:
+        if len(data) > (LARGE - CREDENTIALS if request.credentials else LARGE) and not self._without_tcp.has(
+            hop[0], now
+        ):
             self._core.withdraw(data)
             self._flows.take(Ride(request, key, Hop(hop.address, _TCP), self._rides, large=True))
             return now
@@ -139,12 +143,17 @@ class Endpoint:
             self._arm()
         return now
 
-    def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
+    def reach(self, hop: Hop, then: Callable[[Refusal | None], None], *, large: bool = False) -> bool:
         """Say whether a request would leave at once; see `Agent.reach`."""
         host = self._local[0]
-        if hop[1] is _UDP or (host and family_of(host) is not family_of(hop.address[0])):
+        if (hop[1] is _UDP and not large) or (host and family_of(host) is not family_of(hop.address[0])):
             return True  # of the other IP version: `send` says so
-        hop = _connected(hop)
+        if hop[1] is _UDP:
+            if self._without_tcp.has(hop.address, self._clock()):
+                return True
+            then = partial(self._without_tcp.learn, hop.address, self._clock, then)
+            hop = Hop(hop.address, _TCP)
+        hop = connection_of(hop)
         flow = self._flows.find(hop)
         if flow is not None and flow.stands:
             return True
@@ -260,7 +269,12 @@ class Endpoint:
         self._rides.pop(ride.message, None)
         if ride.flow is not None:
             self._flows.settled(ride.flow)
+            if result.ending is Ending.TIMEOUT and ride.flow.heard_at < result.sent_at:
+                ride.flow.fail(
+                    "the peer has answered nothing for the time of Timer F"
+                )  # the next one is sent over another
         if ride.large and not ride.message:
+            self._without_tcp.add(ride.hop.address, self._clock())
             self._send_large(ride)
         else:
             self._on_result(result._replace(key=ride.key))
@@ -323,11 +337,6 @@ class Endpoint:
             self._do(output)
         if not self._closed:
             self._arm()
-
-
-def _connected(hop: Hop) -> Hop:
-    """Return what names the connection to a hop: over TCP it is the same whatever name has led to the address."""
-    return Hop(hop[0], _TCP) if hop[1] is _TCP else hop
 
 
 def _ride(passenger: Passenger) -> Ride:

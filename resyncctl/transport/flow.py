@@ -25,6 +25,16 @@ _FRESH: Final = 1.0
 """Seconds that a connection is kept for whoever asked for it, though others wait for one."""
 
 
+_WITHOUT_TCP: Final = 30.0
+"""Seconds that an address which has refused a connection for a large request is not asked again."""
+_MOST_WITHOUT_TCP: Final = 10_000
+
+
+def connection_of(hop: Hop) -> Hop:
+    """Return what names the connection to a hop: over TCP it is the same whatever name has led to the address."""
+    return Hop(hop[0], Transport.TCP) if hop[1] is Transport.TCP else hop
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FlowLimits:
     """How long connections are waited for and kept, in seconds, and how many there may be."""
@@ -53,6 +63,35 @@ class Asker(NamedTuple):
 
     hop: Hop
     then: Callable[[Refusal | None], None]
+
+
+class WithoutTcp:
+    """Addresses that are known not to speak TCP, for a while: large requests go there over UDP (RFC 3261 18.1.1)."""
+
+    def __init__(self) -> None:
+        self._until: dict[Address, float] = {}
+
+    def has(self, address: Address, now: float) -> bool:
+        """Say whether an address is one of them."""
+        return self._until.get(address, now) > now
+
+    def add(self, address: Address, now: float) -> None:
+        """Take note of an address."""
+        if len(self._until) >= _MOST_WITHOUT_TCP:
+            self._until.clear()
+        self._until[address] = now + _WITHOUT_TCP
+
+    def learn(
+        self,
+        address: Address,
+        clock: Callable[[], float],
+        then: Callable[[Refusal | None], None],
+        refusal: Refusal | None,
+    ) -> None:
+        """Take note of why there is no connection to an address; whoever has asked is told that it can go on."""
+        if refusal is not None:
+            self.add(address, clock())
+        then(None)
 
 
 class FlowOwner(Protocol):
@@ -86,8 +125,8 @@ class Flow(asyncio.Protocol):
         self._connection: Connection | None = None
         self._pulse: Pulse
         self._tick: asyncio.TimerHandle | None = None
-        self._heard = False
-        """Something has come: the peer has accepted us, a certificate that it asked for included."""
+        self.heard_at = -_NEVER
+        """When something came last; once it has, the peer has accepted us, a certificate that it asked for included."""
         self._relief_by = _NEVER
         """Until when a peer may leave unread what is more than the buffers hold."""
         self._closed = False
@@ -130,7 +169,7 @@ class Flow(asyncio.Protocol):
         """Cut messages out of the stream."""
         if self._connection is None:
             return
-        self._heard = True
+        self.heard_at = self._flows.clock()
         self._pulse.hear()
         try:
             while messages := self._framer.feed(data):
@@ -149,7 +188,7 @@ class Flow(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Report the end now: who sends no more answers no more, and the next request needs another connection."""
-        doubt = self.hop.transport is Transport.TLS and not self._heard
+        doubt = self.hop.transport is Transport.TLS and self.heard_at == -_NEVER
         why = f" and said nothing before: perhaps it {UNLIKED}" if doubt else ""
         self._end(Ending.CONNECTION_LOST, f"the peer has closed the connection{why}")
 
@@ -158,7 +197,7 @@ class Flow(asyncio.Protocol):
         if exc is None:
             self.eof_received()
         else:
-            self._end(*loss_of_error(exc, self.hop, early=not self._heard))
+            self._end(*loss_of_error(exc, self.hop, early=self.heard_at == -_NEVER))
 
     def pause_writing(self) -> None:
         """Give the peer some time to take what has been written."""
@@ -204,7 +243,7 @@ class Flow(asyncio.Protocol):
         elif self._pulse.is_gone(now=now):
             self.fail("the peer has not answered a keep-alive")
         elif now >= self._relief_by:
-            self.fail(f"the peer has read nothing for {self._limits.pong:g} s")
+            self.fail(f"the peer reads too slowly: its buffers have been full for {self._limits.pong:g} s")
         elif self._pulse.wants_ping(now=now):
             self.write(PING)
         self._arm()

@@ -21,7 +21,6 @@ import contextlib
 import errno
 import os
 import socket
-import stat
 import struct
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -67,10 +66,10 @@ class PcapTrace:
         self.lost = 0
         """Messages that are not in the file."""
         self._tell = tell
-        self._file, self._new = _open(path)
+        self._file, headless, self._made = _open(path)
         self._flows: dict[tuple[Address, Address], list[int]] = {}
         """By local and remote address: the sequence number of the next byte that is sent, and that is received."""
-        fault = _append(self._file, _FILE) if self._new else None
+        fault = _append(self._file, _FILE) if headless else None
         if fault is not None:
             self.discard()
             raise _refusal(path, fault) from fault
@@ -101,9 +100,8 @@ class PcapTrace:
     def discard(self) -> None:
         """Close the file and remove it, if it is one that we made."""
         if self._file >= 0:
-            regular = stat.S_ISREG(os.fstat(self._file).st_mode)
             self._release()
-            if self._new and regular:
+            if self._made:
                 with contextlib.suppress(OSError):
                     Path(self.path).unlink()
 
@@ -151,20 +149,20 @@ class PcapTrace:
             self._tell(text)
 
 
-def _open(path: str) -> tuple[int, bool]:
-    """Open the file; True when it needs a head. Raises InputError."""
+def _open(path: str) -> tuple[int, bool, bool]:
+    """Open the file; say whether it needs a head, and whether it was made. Raises InputError."""
     try:
         try:
-            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600), True
+            return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL, 0o600), True, True
         except FileExistsError:
             pass
         if not Path(path).is_file():
-            return os.open(path, os.O_WRONLY | os.O_NONBLOCK), True  # without it a pipe could stop the rollout
+            return os.open(path, os.O_WRONLY | os.O_NONBLOCK), True, False  # without it a pipe could stop the rollout
         with Path(path).open("rb") as there:
             head = there.read(len(_FILE))
         if head and head != _FILE:
             raise InputError(f"--trace {path}: the file exists and is no capture of ours; name another one")
-        return os.open(path, os.O_WRONLY | os.O_APPEND), not head
+        return os.open(path, os.O_WRONLY | os.O_APPEND), not head, False
     except (OSError, ValueError) as error:
         raise _refusal(path, error) from error
 

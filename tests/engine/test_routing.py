@@ -332,3 +332,21 @@ def test_every_way_can_be_written_into_a_message(contact: str, path: str, receiv
     assert all(Uri.parse(route.strip("<>")) for route in found.routes)
     assert found.through_proxy is bool(path or proxy)
     assert found.next_hop.host
+
+
+@pytest.mark.parametrize(
+    ("contact", "received", "expected"),
+    [
+        ("sip:1@10.0.0.1;transport=tcp", "sip:192.0.2.7:1024", NextHop("192.0.2.7", 1024, Transport.TCP)),
+        ("sip:1@10.0.0.1", "sip:192.0.2.7:1024;transport=tcp", NextHop("192.0.2.7", 1024, Transport.TCP)),
+        ("sip:1@10.0.0.1;transport=tls", "sip:192.0.2.7:1024", NextHop("192.0.2.7", 1024, Transport.TLS, secure=True)),
+        ("sip:1@x.invalid;transport=ws", "sip:192.0.2.7:1024", NextHop("192.0.2.7", 1024, Transport.WS)),
+        ("sip:1@x.invalid;transport=ws", "sip:192.0.2.7:1;transport=tcp", NextHop("192.0.2.7", 1, Transport.WS)),
+    ],
+)
+def test_a_phone_is_where_it_was_seen_over_the_transport_of_its_contact(
+    contact: str, received: str, expected: NextHop
+) -> None:
+    way = way_to(contact, path="", received=received, proxy="")
+    assert way.next_hop == expected
+    assert (why_not(way) is Reason.WEBSOCKET) is (";transport=ws" in contact)

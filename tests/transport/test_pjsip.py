@@ -18,6 +18,7 @@ import pytest
 
 from resyncctl.errors import TransportError
 from resyncctl.sip.hop import Hop, Transport
+from resyncctl.sip.message import Request, parse
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending
 from resyncctl.sip.uas import Address
@@ -402,3 +403,54 @@ def test_torture_messages_from_outside_do_not_crash() -> None:
         agent.close()
         """
     assert run_alone(story) == (0, "", "200\n")
+
+
+async def test_errors_of_other_datagrams_make_no_second_request_of_one_that_waits(results: Results) -> None:
+    """What Linux says of one datagram it says to whoever sends the next one on that socket, PJSIP's retransmissions too."""
+    agent = PjsipAgent(
+        local=("127.0.0.1", 0), timers=Timers(t1=0.01, t2=0.02, timeout=2.0), on_result=results, prepare=prepare
+    )
+    agent.bind()
+    ours = agent._ports.towards(("127.0.0.1", 1))._socket
+    over = threading.Event()
+
+    def provoke() -> None:
+        over.wait(0.05)  # it has left by then
+        while not over.wait(0.00001):
+            with contextlib.suppress(OSError):
+                ours.sendto(b"x", ("127.0.0.1", 1))
+
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.setblocking(False)
+        thread = threading.Thread(target=provoke)
+        thread.start()
+        try:
+            [result] = await results.of(agent, Notice(Hop(silent.getsockname())))
+        finally:
+            over.set()
+            thread.join()
+            agent.close()
+        heard = []
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                heard.append(silent.recv(4096))
+    assert result.ending is Ending.TIMEOUT
+    branches = {message.top_via.branch for data in heard if isinstance(message := parse(data), Request)}
+    assert len(branches) == 1
+    assert len(heard) > 3
+
+
+async def test_an_agent_gives_up_idle_connections_for_another_one(results: Results) -> None:
+    """PJSIP's sockets are few, and one for the process."""
+    others = Results()
+    first, second = pjsua2_engine(results), pjsua2_engine(others)
+    async with contextlib.AsyncExitStack() as stack:
+        hops = [await stack.enter_async_context(stream_phone()) for _ in range(60)]
+        answered = [await results.of(first, Notice(hop)) for hop in hops[:49]]
+        assert {result.ending for [result] in answered} == {Ending.ANSWERED}
+        got = [await others.of(second, Notice(hop)) for hop in hops[49:]]
+        assert {result.ending for [result] in got} == {Ending.ANSWERED}
+        first.close()
+        second.close()
+        await asyncio.sleep(0)

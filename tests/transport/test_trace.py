@@ -9,7 +9,7 @@ import socket
 import stat
 import struct
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -110,17 +110,15 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "trace.pcap"
 
 
-@pytest.fixture
-def full(file: Path) -> Iterator[PcapTrace]:
-    """A trace that a message has been written to, with room for 100 bytes more."""
+@contextmanager
+def room_for(octets: int) -> Iterator[None]:
+    """Let no file grow beyond that many bytes; nothing else may write meanwhile, the report of the tests included."""
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with closing(PcapTrace(str(file))) as trace:
-        tell_notify(trace)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 100, hard))
-        try:
-            yield trace
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (octets, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # Capture files.
@@ -265,6 +263,15 @@ def test_a_capture_that_exists_is_not_removed_when_the_trace_is_given_up(file: P
     assert file.exists()
 
 
+def test_an_empty_file_of_somebody_else_is_not_removed_when_another_place_cannot_be_used(file: Path) -> None:
+    file.touch()
+
+    with pytest.raises(InputError):
+        open_trace([str(file), str(file.parent / "missing" / "trace.pcap")])
+
+    assert file.exists()
+
+
 def test_an_empty_file_becomes_a_capture(file: Path) -> None:
     file.touch()
 
@@ -300,22 +307,20 @@ def test_a_full_disk_is_an_error_at_once() -> None:
 
 @pytest.mark.parametrize(("room", "reason"), [(0, "File too large"), (10, "no room for a whole packet")])
 def test_a_file_that_cannot_even_be_begun_is_not_left_behind(file: Path, room: int, reason: str) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
-    try:
-        with pytest.raises(InputError, match=reason):
-            PcapTrace(str(file))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with room_for(room), pytest.raises(InputError, match=reason):
+        PcapTrace(str(file))
     assert not file.exists()
 
 
-def test_a_disk_that_fills_up_ends_the_trace_after_the_last_whole_packet(full: PcapTrace, file: Path) -> None:
-    tell_ok(full)
-    tell_ok(full)
+def test_a_disk_that_fills_up_ends_the_trace_after_the_last_whole_packet(file: Path) -> None:
+    with closing(PcapTrace(str(file))) as trace:
+        tell_notify(trace)
+        with room_for(file.stat().st_size + 100):
+            tell_ok(trace)
+            tell_ok(trace)
 
     assert packets(file) == [Packet(AT, US, PHONE, NOTIFY)]
-    assert full.lost == 2
+    assert trace.lost == 2
 
 
 def test_the_end_of_a_trace_is_told_once(file: Path) -> None:

@@ -6,17 +6,18 @@ import asyncio
 import errno
 import os
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
 from resyncctl.errors import TransportError
-from resyncctl.sip.hop import LARGE, Hop, Transport
+from resyncctl.sip.hop import CREDENTIALS, LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Outgoing, Result
 from resyncctl.sip.uas import Address
 from resyncctl.transport.agent import Prepare
 from resyncctl.transport.endpoint import ANY, RandomTokens
-from resyncctl.transport.flow import Asker, FlowLimits, Passenger
+from resyncctl.transport.flow import Asker, FlowLimits, Passenger, WithoutTcp, connection_of
 from resyncctl.transport.ip import TlsFiles
 from resyncctl.transport.link import Refusal, ending_of
 from resyncctl.transport.pjsip import layout as pj
@@ -72,6 +73,10 @@ class PjsipAgent:
         self._on_result = on_result
         self._prepare = prepare
         self._clock = clock
+        self._without_tcp = WithoutTcp()
+        self._again: list[Exchange] = []
+        self._unsent = timers.t1 / 2
+        """Seconds in which a request that could not be sent has not left at all."""
         self._tracer = tracer
         self._new_token = RandomTokens()
         self._ports = PjsipPorts(self._stack, local, self._watch_port)
@@ -113,20 +118,25 @@ class PjsipAgent:
             self._start(exchange, self._ports.towards(hop.address))
         else:
             self._ports.check_family(hop.address)
-            exchange.hop = _connected(hop)
+            exchange.hop = connection_of(hop)
             self._flows.take(exchange)
         self._wake()
         return exchange.sent_at or self._clock()
 
-    def reach(self, hop: Hop, then: Callable[[Refusal | None], None]) -> bool:
+    def reach(self, hop: Hop, then: Callable[[Refusal | None], None], *, large: bool = False) -> bool:
         """Say whether a request would leave at once; see `Agent.reach`."""
+        if hop.transport is Transport.UDP:
+            if not large or self._without_tcp.has(hop.address, self._clock()):
+                return True
+            then = partial(self._without_tcp.learn, hop.address, self._clock, then)
+            hop = Hop(hop.address, Transport.TCP)
         try:
             self._ports.check_family(hop.address)
         except TransportError:
             return True  # `send` says so
-        hop = _connected(hop)
+        hop = connection_of(hop)
         flow = self._flows.find(hop)
-        if hop.transport is Transport.UDP or (flow is not None and flow.stands):
+        if flow is not None and flow.stands:
             return True
         self._flows.take(Asker(hop, then))
         self._wake()
@@ -141,7 +151,9 @@ class PjsipAgent:
         if not exchange.branch:
             self._prepare(request, local, hop)
         data = exchange.render()
-        if over_udp and len(data) > LARGE and not exchange.large:
+        most = LARGE - CREDENTIALS if request.credentials and exchange.cseq == 1 else LARGE
+        known = exchange.large or self._without_tcp.has(hop.address, self._clock())
+        if over_udp and len(data) > most and not known:
             exchange.large, exchange.branch = True, ""
             exchange.hop = Hop(hop.address, Transport.TCP)
             self._flows.take(exchange)
@@ -172,6 +184,7 @@ class PjsipAgent:
             return
         exchange = exchange_of(passenger)
         if exchange.large and not exchange.sent_at:
+            self._without_tcp.add(exchange.hop.address, self._clock())
             exchange.hop = exchange.request.destination
             self._start(exchange, self._ports.towards(exchange.hop.address))
         else:
@@ -190,6 +203,10 @@ class PjsipAgent:
             tracer.message(data, transport=transport, local=local, remote=remote, sent=sent, at_us=now_us())
 
         self._stack.transports.wire.watch(known, show)
+
+    def make_room(self) -> bool:
+        """End an idle connection for another agent; False when there is none."""
+        return self._flows.make_room(self._clock())
 
     def close(self) -> None:
         """Close sockets and connections; requests that are still waiting end without a result. Idempotent."""
@@ -219,19 +236,33 @@ class PjsipAgent:
     def _look(self) -> None:
         """Let PJSIP work, and tell what came of it."""
         self._timer = None
-        self._read_failures()
-        work = self._stack.poll()
-        self._settle()
-        self._flows.look_after(now=self._clock())
-        self._settle()
-        if self._closed:
-            return
-        if work is Work.MORE:
-            self._arm(0.0)
-        elif work is Work.SOME:
-            self._arm(_BUSY)
-        else:
-            self._arm(_WAITING if self._flight or self._flows.waiting else _IDLE)
+        work = Work.SOME
+        try:
+            self._read_failures()
+            work = self._stack.poll()
+            self._repeat()
+            self._settle()
+            self._flows.look_after(now=self._clock())
+            self._settle()
+        finally:  # whatever a result has led to: the others wait for theirs
+            if not self._closed:
+                if work is Work.MORE:
+                    self._arm(0.0)
+                elif work is Work.SOME:
+                    self._arm(_BUSY)
+                else:
+                    self._arm(_WAITING if self._flight or self._again or self._flows.waiting else _IDLE)
+
+    def _repeat(self) -> None:
+        """Go on with requests that have left, and could not be sent again for another one's sake: with the same branch."""
+        again, self._again = self._again, []
+        for exchange in again:
+            if self._clock() >= exchange.expires_at:
+                self._tell(exchange, Ending.TIMEOUT, 0)
+            elif self._clock() - exchange.begun_at < self._unsent:
+                self._again.append(exchange)
+            else:
+                self._start_again(exchange)
 
     def _settle(self) -> None:
         for exchange, ended in self._flight.ended():
@@ -257,6 +288,9 @@ class PjsipAgent:
     def _fail(self, exchange: Exchange, ended: Ended) -> None:
         """Report that a request could not be sent, or try again when that is because of another one."""
         error = ended.error
+        if exchange.left and ended.text:
+            self._again.append(exchange)  # its old transaction is not gone yet
+            return
         if ended.text or error == pj.TOO_LONG:
             detail = ended.text.decode() or "PJSIP has room for 4000 bytes"
             self._tell(exchange, Ending.NOT_SENT, 0, f"cannot send: {detail}")
@@ -268,10 +302,18 @@ class PjsipAgent:
             detail = known if reset or error in {0, pj.END_OF_FILE} else self._stack.explain(error)
             self._tell(exchange, Ending.CONNECTION_LOST, 0, detail)
             return
-        if number in _OF_ANOTHER and exchange.tries < _TRIES and self._clock() < exchange.expires_at:
-            exchange.tries += 1
+        if number in _OF_ANOTHER and self._clock() < exchange.expires_at:
             self._read_failures()
-            self._start_again(exchange)
+            exchange.left = exchange.left or self._clock() - exchange.begun_at >= self._unsent
+            if exchange.left:
+                self._again.append(exchange)
+                return
+            if exchange.copies < _TRIES:
+                exchange.copies += 1
+                self._start_again(exchange)
+                return
+        if exchange.left:
+            self._tell(exchange, Ending.TIMEOUT, 0)
             return
         of_system = 0 < number < pj.SYSTEM_ERROR
         ending = ending_of(number) if of_system else Ending.NOT_SENT
@@ -290,8 +332,3 @@ class PjsipAgent:
         if not self._closed:
             now = self._clock()
             self._on_result(Result(exchange.key, ending, status, exchange.sent_at, now, retry_after, detail))
-
-
-def _connected(hop: Hop) -> Hop:
-    """Return what names the connection to a hop: over TCP it is the same whatever name has led to the address."""
-    return Hop(hop.address, Transport.TCP) if hop.transport is Transport.TCP else hop

@@ -34,17 +34,21 @@ class Exchange:
     number: int = 0
     """What PJSIP is asked for it by."""
     cseq: int = 1
-    tries: int = 0
-    """How often it was sent again because sending failed for another one's sake."""
+    copies: int = 0
+    """How often it was begun again, with another branch, because sending failed for another one's sake before it had left."""
+    left: bool = False
+    """The phone may have it: sent again it is the same request, with the same branch."""
     answered: Answered = ()
     lines: str = ""
     """What answers a challenge."""
     sent_at: float = 0.0
+    begun_at: float = 0.0
+    """When its transaction was begun last."""
     expires_at: float = 0.0
 
     def render(self) -> bytes:
-        """Write the request, with a branch of its own each time."""
-        self.branch = f"{_MAGIC}{self.token}{self.cseq}{'x' * self.tries}"
+        """Write the request. The same branch is the same request to the phone (RFC 3261 17.2.3)."""
+        self.branch = f"{_MAGIC}{self.token}{self.cseq}{'x' * self.copies}"
         return self.request.render(token=self.token, branch=self.branch, cseq=self.cseq, extra=self.lines)
 
 
@@ -90,7 +94,7 @@ def _authenticate(exchange: Exchange, response: Response, new_token: Callable[[]
         return Verdict(UNANSWERED[answers.why], answers.detail)
     # RFC 3261 22.2: the same Call-ID and From tag with a higher CSeq; a new branch by its own rule.
     exchange.cseq += 1
-    exchange.tries = 0
+    exchange.copies, exchange.left = 0, False
     exchange.lines, exchange.answered = answers
     return None
 

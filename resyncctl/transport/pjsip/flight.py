@@ -15,7 +15,7 @@ from resyncctl.transport.pjsip.exchange import Exchange
 from resyncctl.transport.pjsip.stack import Ended, How, Stack
 from resyncctl.transport.pjsip.udp import Failure
 
-_BRANCH: Final = re.compile(rb";branch=(z9hG4bK[^;\r\n]+)[;\r]")
+_BRANCH: Final = re.compile(rb"\r\nVia: [^\r\n]*?;branch=(z9hG4bK[^;\r\n]+)[;\r]")
 
 
 class Flight:
@@ -36,8 +36,8 @@ class Flight:
     def start(self, exchange: Exchange, data: bytes, transport: int) -> None:
         """Begin a transaction over a transport of PJSIP that stands, with the message that the exchange has rendered."""
         now, timers = self._clock(), self._timers
-        exchange.sent_at = exchange.sent_at or now
-        if not exchange.tries:
+        exchange.sent_at, exchange.begun_at = exchange.sent_at or now, now
+        if not exchange.copies and not exchange.left:
             exchange.expires_at = now + timers.timeout
         self._exchanges[exchange.branch] = exchange
         note = partial(self._note, exchange)

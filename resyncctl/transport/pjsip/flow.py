@@ -27,6 +27,8 @@ from resyncctl.transport.pjsip.transports import CONNECTIONS, TOO_MANY_FILES, Ch
 
 _LOST: Final = frozenset({errno.ECONNRESET, errno.EPIPE, errno.ECONNABORTED})
 
+_LONGEST_WAIT: Final = 60.0
+"""Seconds that a request waits for one of PJSIP's few connections."""
 _HUNG_UP: Final = (
     "TLS: the peer has ended the handshake: it wants a certificate of ours (--tls-cert), or does not speak TLS 1.2, which is"
     " the newest that this PJSIP does, or no TLS at all"
@@ -88,6 +90,8 @@ class PjsipFlows:
         self._arrived: deque[Passenger] = deque()
         self._line: dict[Hop, deque[Passenger]] = {}
         """What waits for a connection that cannot be made yet."""
+        self._since: dict[Hop, float] = {}
+        """Since when."""
         self._changes: deque[tuple[PjsipFlow, Change]] = deque()
         self._closed = False
 
@@ -127,6 +131,10 @@ class PjsipFlows:
         for hop in list(self._line):
             if self._closed or not self._connect(hop, now=now):
                 break
+        for hop in [hop for hop, since in self._since.items() if now - since >= _LONGEST_WAIT]:
+            waiting = PjsipFlow(hop, now, self._line.pop(hop, deque()))
+            del self._since[hop]
+            self._turn_away(waiting, Ending.NO_CONNECTION, f"PJSIP has no connection left for {_LONGEST_WAIT:g} s")
 
     def close(self) -> None:
         """End all connections without any report. Idempotent."""
@@ -137,6 +145,7 @@ class PjsipFlows:
             self._stack.transports.stop(factory)
         self._factories.clear()
         self._line.clear()
+        self._since.clear()
         self._arrived.clear()
         self._changes.clear()
 
@@ -146,6 +155,7 @@ class PjsipFlows:
         flow = self._flows.pop(hop, None)
         if flow is None:
             self._line.setdefault(hop, deque()).append(passenger)
+            self._since.setdefault(hop, now)
             return
         self._flows[hop] = flow  # at the end: used last
         flow.pending += 1
@@ -156,13 +166,14 @@ class PjsipFlows:
     def _connect(self, hop: Hop, *, now: float) -> bool:
         """Begin a connection for what waits for it; False when there can be none for anybody now."""
         transports = self._stack.transports
-        if len(self._flows) >= self._most and not self._make_room(now):
+        if len(self._flows) >= self._most and not self.make_room(now):
             return False
         if not transports.room:
-            if transports.cooling < len(self._line):
-                self._make_room(now)
+            if transports.cooling < len(self._line) and not self.make_room(now):
+                self._stack.make_room()
             return False
         flow = PjsipFlow(hop, now + self._limits.connect, self._line.pop(hop))
+        self._since.pop(hop, None)
         try:
             published = self._source(hop.address)
         except TransportError as error:
@@ -180,7 +191,8 @@ class PjsipFlows:
             self._flows[hop] = flow
         return True
 
-    def _make_room(self, now: float) -> bool:
+    def make_room(self, now: float) -> bool:
+        """End the connection that has been idle for longest; False when there is none."""
         idle = next((flow for flow in self._flows.values() if not flow.pending and flow.kept_until <= now), None)
         if idle is not None:
             self._forget(idle)

@@ -14,7 +14,7 @@ import threading
 from collections.abc import Callable
 from ctypes import byref
 from enum import Enum, auto
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, Protocol
 from weakref import WeakSet
 
 from resyncctl.errors import SipError, SipParseError, TransportError
@@ -37,6 +37,13 @@ _TRANSPORT: Final = 1
 """PJSIP_TPSELECTOR_TRANSPORT."""
 _PRIORITY: Final = 65
 """PJSIP_MOD_PRIORITY_APPLICATION, and one more: for what no other module of PJSIP takes."""
+
+
+class User(Protocol):
+    """Who has connections of PJSIP."""
+
+    def make_room(self) -> bool:
+        """End an idle connection; False when there is none."""
 
 
 class How(Enum):
@@ -71,7 +78,7 @@ class Stack:
 
     def __init__(self, library: Library) -> None:
         self._library = library
-        self._users: WeakSet[object] = WeakSet()
+        self._users: WeakSet[User] = WeakSet()
         self._thread = threading.get_ident()
         self._threads: list[ctypes.Array[ctypes.c_char]] = []
         self._numbers = itertools.count(1)
@@ -106,7 +113,7 @@ class Stack:
         )
         self._check(library.register_module(self._endpoint, byref(self._module)))
 
-    def enter(self, user: object) -> None:
+    def enter(self, user: User) -> None:
         """Take a user in; raise TransportError when there are some in another thread."""
         here = threading.get_ident()
         if self._users and self._thread != here:
@@ -121,9 +128,15 @@ class Stack:
             self._threads.append(description)  # PJSIP uses it as long as the thread lives
         self._users.add(user)
 
-    def leave(self, user: object) -> None:
+    def leave(self, user: User) -> None:
         """Take note that a user has closed all that it had open."""
         self._users.discard(user)
+
+    def make_room(self) -> None:
+        """Let one of the users end a connection that it does not need: all of them share PJSIP's sockets."""
+        for user in list(self._users):
+            if user.make_room():
+                return
 
     def poll(self) -> Work:
         """Let PJSIP do what is due, without waiting for more."""
