@@ -21,6 +21,7 @@ from resyncctl.store.redis_store import RedisStore
 from resyncctl.transport.memory import MemoryConnection, MemoryNetwork, Weather
 from resyncctl.vendors import Catalogue
 from tests.engine import accelerated
+from tests.engine.accelerated import MemoryPhone
 from tests.peers.redis_server import RedisServer
 
 pytestmark = pytest.mark.needs("redis-server")
@@ -127,3 +128,28 @@ def test_a_connection_that_dies_under_way_loses_no_phone_and_reboots_none_twice(
         assert states["unreachable"] <= RATE * 2
     else:
         assert states == {"accepted": 80}
+
+
+def test_large_requests_to_a_phone_without_tcp_go_over_udp_at_the_rate(shared_redis: RedisServer) -> None:
+    """Over 1300 bytes TCP is tried (RFC 3261 18.1.1); what waited for its refusal does not leave in a burst."""
+
+    async def story() -> tuple[list[float], set[bytes], list[str]]:
+        store = RedisStore(shared_redis.url)
+        network = accelerated.network(2)
+        phone = MemoryPhone(network, 5060)
+        network.weather = Weather(delay=2.0)
+        options = Options(batch_interval=0, random_delay=0, rate=RATE, identity=f"sip:{'x' * 1200}@pbx.example.com")
+        planner = Planner(options, Catalogue.load())
+        for number in range(100):
+            planner.add(parse_phone({"contact": f"sip:u{number}@{phone.address[0]}:{phone.address[1]}"}))
+        record = await store_plan(store, RolloutId("large"), planner.make(name="large"))
+        assert await accelerated.execute(record, store, network) is Left.ENDED
+        states = [row.state async for _, _, row in results(store, await store.get(record.id))]
+        await store.close()
+        first = {data.partition(b";branch=")[2].partition(b";")[0]: at for at, data in reversed(phone.received)}
+        return sorted(first.values()), {data.split(b" ")[1] for _, data in phone.received}, states
+
+    times, uris, states = accelerated.run(story())
+    assert states == ["accepted"] * 100
+    assert len(times) == len(uris) == 100
+    assert max(sum(1 for at in times if start <= at < start + 1) for start in times) <= RATE + SLACK

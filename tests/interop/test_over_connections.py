@@ -25,6 +25,7 @@ Socket = tuple[Transport, bool]
 """A transport, and whether it is that of IPv6."""
 SOCKETS: list[Socket] = [(transport, ipv6) for transport in ("udp", "tcp", "tls") for ipv6 in (False, True)]
 ACCEPTED = ("accepted", 200, "OK")
+ENGINES = ("asyncio", "pjsua2")
 ONCE = ("--attempts", "1", "--timeout", "5s")
 
 
@@ -114,9 +115,12 @@ class Straight:
     heard: Mapping[str, list[TracedMessage]]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=ENGINES)
 def straight(
-    office: Office, certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+    office: Office,
+    certificates: Certificates,
+    tmp_path_factory: pytest.TempPathFactory,
+    request: pytest.FixtureRequest,
 ) -> Iterator[Straight]:
     secure = PjsipPhone("sips4", transport="tls", tls=certificates.right, sips=True)
     with secure:
@@ -128,7 +132,7 @@ def straight(
             for number in (phone.user, f"9{phone.user}")
         ]
         resyncctl = Resyncctl(tmp_path_factory.mktemp("straight"))
-        rollout = resyncctl.run(rows, "--tls-ca", office.ca, *ONCE)
+        rollout = resyncctl.run(rows, "--tls-ca", office.ca, "--engine", str(request.param), *ONCE)
         yield Straight(rollout, {phone.user: phone.received()[known[phone.user] :] for phone in phones})
 
 
@@ -154,7 +158,10 @@ def test_two_requests_to_one_phone_share_a_connection_and_say_truly_where_they_c
 # Larger than a datagram should be
 
 
-def test_a_large_request_goes_over_tcp_and_over_udp_where_that_is_not_spoken(resyncctl: Resyncctl) -> None:
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_large_request_goes_over_tcp_and_over_udp_where_that_is_not_spoken(
+    resyncctl: Resyncctl, engine: str
+) -> None:
     port = free_port()
     with ExitStack() as stack:
         on_udp, on_tcp = SippPhone(answers(200), port=port), SippPhone(answers(200), port=port, transport="tcp")
@@ -165,7 +172,7 @@ def test_a_large_request_goes_over_tcp_and_over_udp_where_that_is_not_spoken(res
             {"aor": "sip:101@phones.test", "contact": only_udp.uri("101")},
             {"aor": "sip:102@phones.test", "contact": only_udp.uri("102"), "path": proxy.route},
         ]
-        rollout = resyncctl.run(rows, "--from", f"sip:{'resync' * 200}@pbx.test", *ONCE)
+        rollout = resyncctl.run(rows, "--from", f"sip:{'resync' * 200}@pbx.test", "--engine", engine, *ONCE)
         [over_tcp] = on_tcp.received()
         fallen_back, proxied = sorted(only_udp.received(), key=lambda request: request.start_line)
 
