@@ -124,13 +124,14 @@ async def settle_here(settings: Settings, rollout: str) -> Report:
         return report_of(await store.get(name))
 
 
-async def retry_here(common: Common, parent: str, states: frozenset[TargetState], *, now: bool, child: str) -> int:
+async def retry_here(
+    common: Common, parent: str, states: frozenset[TargetState], around: Around, *, now: bool, child: str
+) -> int:
     """Try what failed again in a new rollout that is executed here; return the exit status."""
     settings = common.settings()
     async with open_store(settings) as store:
         prepared = await prepare_retry(store, await store.get(check_id(parent)), states, now=now, name=child)
         record, plan = prepared.parent, prepared.plan
-        around = Around()
         with around.tracing(settings) as tracer:
             around.way(settings, record.surroundings).check(tracer)
             await store_plan(store, prepared.name, plan, parent=record.id, surroundings=record.surroundings)

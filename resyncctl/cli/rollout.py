@@ -185,9 +185,12 @@ def resume(
 
 
 @app.command()
+@with_run_options
 def retry(
     context: typer.Context,
     rollout: Id = "",
+    *,
+    here: HereWords,
     state: States = None,
     now: Now = False,
     yes: Yes = False,
@@ -200,6 +203,8 @@ def retry(
     """
     common: Common = context.obj
     states = _states(state)
+    if common.server or detach:
+        here.refuse("by the service")
 
     async def planning(backend: Backend) -> tuple[str, Report]:
         parent = str((await _find(backend, rollout))["rollout"])
@@ -214,9 +219,10 @@ def retry(
         if common.server or detach:
             made = await backend.retry(parent, states, now=now, child=child)
             return await (detached(common, backend, made) if detach else follow(common, backend, made))
-        from resyncctl.cli.execute import retry_here
+        from resyncctl.cli.execute import Around, retry_here
 
-        return await retry_here(common, parent, states, now=now, child=child)
+        around = Around(outbound=here.outbound(), trace=tuple(here.trace or ()))
+        return await retry_here(common, parent, states, around, now=now, child=child)
 
     raise typer.Exit(common.ask(retrying))
 

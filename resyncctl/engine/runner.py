@@ -16,7 +16,7 @@ from resyncctl.engine.outbound import Outbound
 from resyncctl.engine.rounds import Rounds
 from resyncctl.engine.tally import is_over
 from resyncctl.engine.worker import MOST, Worker
-from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreError
+from resyncctl.errors import LeaseLostError, NotFoundError, ResyncError, StoreError, TransportError
 from resyncctl.store.queue_broker import BatchBroker
 from resyncctl.store.queue_redis import BatchQueue
 from resyncctl.store.service import ServiceStore, WorkerRecord
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from resyncctl.config import Settings
     from resyncctl.rollout.model import RolloutId
     from resyncctl.store.redis_store import RedisStore
+    from resyncctl.transport.trace import Tracer
 
 LOOK: Final = 0.5
 """Seconds between two looks at the list; whoever puts a rollout on it in this process wakes us at once."""
@@ -56,7 +57,7 @@ class Runner:
         self._stop = asyncio.Event()
         self._announced_at = float("-inf")
         self._ahead_us = 0
-        self._tracer = open_trace(settings.trace, tell=lambda text: log.warning("trace_incomplete", reason=text))
+        self._tracer = _trace(settings, log)
         Outbound.configured(settings).check(self._tracer)
         senders = make_senders(store, settings, log, tracer=self._tracer, wall=self._wall)
         self._worker = Worker(store, senders, log, name=self.name)
@@ -160,3 +161,12 @@ class Runner:
         with contextlib.suppress(StoreError):
             await self._service.leave(self.name)
             await self._queue.stop()
+
+
+def _trace(settings: Settings, log: FilteringBoundLogger) -> Tracer | None:
+    """Open the trace of the configuration; a collector that is not to be found keeps no service from starting."""
+    try:
+        return open_trace(settings.trace, tell=lambda text: log.warning("trace_incomplete", reason=text))
+    except TransportError as error:
+        log.warning("trace_not_opened", reason=str(error))
+        return None

@@ -716,7 +716,8 @@ class Sender:
     def _fails_over(self, live: Live, reason: Reason, status: int, *, ended_at: float, retry_after: int) -> bool:
         """Turn a target to the next address of its host name (RFC 3263 4.3); False when the end of the request stands.
 
-        What may have reached the phone is not sent another way when that could reboot it twice (design 3.4).
+        What may have reached the phone is not sent another way when that could reboot it twice (design 3.4). The next request
+        has a Call-ID of its own, where the RFC keeps it: that no phone gets two is seen to here, not left to the phone.
         """
         hop = live.destination
         if reason is Reason.RESPONSE and status != 503:

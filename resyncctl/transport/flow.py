@@ -1,7 +1,8 @@
 """Connections over TCP and TLS, one for each hop, shared by all requests to it (RFC 3261 18, RFC 5626).
 
 What is to be sent waits until its connection stands; its transaction begins then. Connections that nobody needs are closed
-after a while, or when another one is needed and there are too many.
+after a while, or when another one is needed and there are too many. Nothing listens at the address that a Via names: an answer
+comes over the connection or not at all (RFC 3261 18.2.2 has the peer try a new one; behind a NAT it could not).
 """
 
 from __future__ import annotations

@@ -35,13 +35,20 @@ class TlsFiles:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """Make the context: at least TLS 1.2, the peer's certificate and name verified unless told; raises InputError."""
+        """Make the context: at least TLS 1.2, the peer's certificate and name verified unless told; raises InputError.
+
+        The name is looked for as HTTPS does it, in DNS and IP entries, wildcards included: RFC 5922 7.1 and 7.2 want URI
+        entries read and no wildcards, and the certificates of PBXes are those of their web servers.
+        """
         if self.key is not None and self.cert is None:
             raise InputError("--tls-key is given without --tls-cert; name the certificate that the key is of")
         try:
             context = ssl.create_default_context(cafile=self.ca)
         except (OSError, ssl.SSLError) as error:
-            raise InputError(f"--tls-ca {self.ca}: {_fault(error)}; it has to be a PEM file of certificates") from error
+            raise InputError(
+                f"--tls-ca {self.ca}: {_fault(error)}; it has to be a PEM file of certificates"
+                " (in the configuration: sip_tls_ca)"
+            ) from error
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         if not self.verify:
             context.check_hostname = False
@@ -51,7 +58,9 @@ class TlsFiles:
                 context.load_cert_chain(self.cert, self.key, password=_no_password)
             except (OSError, ssl.SSLError) as error:
                 files = f"--tls-cert {self.cert}" + (f", --tls-key {self.key}" if self.key else "")
-                raise InputError(f"{files}: {_fault(error)}; give PEM files of a certificate and its key") from error
+                raise InputError(
+                    f"{files}: {_fault(error)}; give PEM files of a certificate and its key (in the configuration: sip_tls_*)"
+                ) from error
         return context
 
 

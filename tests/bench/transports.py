@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from tests.bench.product import rollout
+from tests.bench.product import Run, bench, rollout
 from tests.peers.certificates import Certificate, Certificates
 from tests.peers.plain_client import PlainClient, host_port
 from tests.peers.ports import free_port
@@ -79,6 +79,12 @@ def speeds() -> Iterator[tuple[str, str, Speed]]:
                 options = ("--now", "--rate", "0", "--engine", engine, "--tls-ca", str(certificates.ca))
                 run = rollout(redis, phones, *options, "--id", f"{engine}-{transport}")
                 yield engine, transport, Speed(count / run.seconds, run.cpu / count * 1e6)
+
+
+def many_by_pjsua2(count: int) -> Run:
+    """Send to so many phones over UDP by PJSIP, with the C responder as the phones."""
+    with bench(count) as (redis, phones, _):
+        return rollout(redis, phones, "--now", "--rate", "0", "--engine", "pjsua2")
 
 
 @contextmanager

@@ -279,9 +279,7 @@ def test_a_resync_goes_on_through_the_other_proxy_when_one_dies(resyncctl: Resyn
 
 @pytest.mark.needs("tshark", "pjsua2")
 @pytest.mark.parametrize("engine", ["asyncio", "pjsua2"])
-def test_a_reboot_reaches_no_phone_twice_when_a_proxy_dies(
-    resyncctl: Resyncctl, tmp_path: Path, engine: str
-) -> None:
+def test_a_reboot_reaches_no_phone_twice_when_a_proxy_dies(resyncctl: Resyncctl, tmp_path: Path, engine: str) -> None:
     death = run_through_death(resyncctl, tmp_path, "--action", "reboot", "--yes", "--engine", engine)
     lost = {user: verdict for user, verdict in death.verdicts.items() if verdict != ACCEPTED}
 

@@ -159,9 +159,7 @@ def test_two_requests_to_one_phone_share_a_connection_and_say_truly_where_they_c
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_a_large_request_goes_over_tcp_and_over_udp_where_that_is_not_spoken(
-    resyncctl: Resyncctl, engine: str
-) -> None:
+def test_a_large_request_goes_over_tcp_and_over_udp_where_that_is_not_spoken(resyncctl: Resyncctl, engine: str) -> None:
     port = free_port()
     with ExitStack() as stack:
         on_udp, on_tcp = SippPhone(answers(200), port=port), SippPhone(answers(200), port=port, transport="tcp")
