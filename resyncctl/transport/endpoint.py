@@ -269,10 +269,6 @@ class Endpoint:
         self._rides.pop(ride.message, None)
         if ride.flow is not None:
             self._flows.settled(ride.flow)
-            if result.ending is Ending.TIMEOUT and ride.flow.heard_at < result.sent_at:
-                ride.flow.fail(
-                    "the peer has answered nothing for the time of Timer F"
-                )  # the next one is sent over another
         if ride.large and not ride.message:
             self._without_tcp.add(ride.hop.address, self._clock())
             self._send_large(ride)

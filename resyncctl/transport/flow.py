@@ -126,8 +126,8 @@ class Flow(asyncio.Protocol):
         self._connection: Connection | None = None
         self._pulse: Pulse
         self._tick: asyncio.TimerHandle | None = None
-        self.heard_at = -_NEVER
-        """When something came last; once it has, the peer has accepted us, a certificate that it asked for included."""
+        self._heard = False
+        """Something has come: the peer has accepted us, a certificate that it asked for included."""
         self._relief_by = _NEVER
         """Until when a peer may leave unread what is more than the buffers hold."""
         self._closed = False
@@ -170,7 +170,7 @@ class Flow(asyncio.Protocol):
         """Cut messages out of the stream."""
         if self._connection is None:
             return
-        self.heard_at = self._flows.clock()
+        self._heard = True
         self._pulse.hear()
         try:
             while messages := self._framer.feed(data):
@@ -189,7 +189,7 @@ class Flow(asyncio.Protocol):
 
     def eof_received(self) -> None:
         """Report the end now: who sends no more answers no more, and the next request needs another connection."""
-        doubt = self.hop.transport is Transport.TLS and self.heard_at == -_NEVER
+        doubt = self.hop.transport is Transport.TLS and not self._heard
         why = f" and said nothing before: perhaps it {UNLIKED}" if doubt else ""
         self._end(Ending.CONNECTION_LOST, f"the peer has closed the connection{why}")
 
@@ -198,7 +198,7 @@ class Flow(asyncio.Protocol):
         if exc is None:
             self.eof_received()
         else:
-            self._end(*loss_of_error(exc, self.hop, early=self.heard_at == -_NEVER))
+            self._end(*loss_of_error(exc, self.hop, early=not self._heard))
 
     def pause_writing(self) -> None:
         """Give the peer some time to take what has been written."""

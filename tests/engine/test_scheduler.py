@@ -726,7 +726,7 @@ async def test_a_fire_time_does_not_overlap_what_was_run_by_hand(service: Servic
     [
         ({"source": "berlin"}, "there is no source 'berlin'"),
         ({**PHONES, "where": ["site=nowhere"]}, "no phone is left"),
-        ({"phones": [{"contact": "sip:1@127.0.0.1:9;transport=tcp"}]}, "would send to no phone: all are skipped"),
+        ({"phones": [{"contact": "sip:1@127.0.0.1:9;transport=ws"}]}, "would send to no phone: all are skipped"),
         ({**PHONES, "options": {"event": "check-sync;reboot=true"}}, "--action reboot"),
         ({"phones": [{"aor": "nonsense"}]}, "phones.0"),
     ],
