@@ -168,7 +168,7 @@ def _open(path: str) -> tuple[int, bool, bool]:
 
 
 def _refusal(path: str, error: OSError | ValueError) -> InputError:
-    reason = (error.strerror or str(error)) if isinstance(error, OSError) else str(error)
+    reason = (error.strerror or str(error)) if isinstance(error, OSError) else "a NUL in the name"
     if isinstance(error, OSError) and error.errno == errno.ENXIO:
         return InputError(f"--trace {path}: nobody reads this pipe; start what shall read it first")
     return InputError(f"--trace {path}: {reason}; name a file that can be made, or hep:HOST for a Homer collector")

@@ -288,7 +288,7 @@ def test_an_empty_file_becomes_a_capture(file: Path) -> None:
         (".", "Is a directory"),
         ("", "Is a directory"),
         ("x" * 300, "File name too long"),
-        ("a\0b", "embedded null byte"),
+        ("a\0b", "a NUL in the name"),
     ],
 )
 def test_a_file_that_cannot_be_made_is_an_error_at_once(tmp_path: Path, name: str, reason: str) -> None:
