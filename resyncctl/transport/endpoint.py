@@ -18,7 +18,7 @@ from resyncctl.sip.uas import Address
 from resyncctl.transport.flow import Asker, Flow, FlowLimits, Flows, Passenger, WithoutTcp, connection_of
 from resyncctl.transport.link import Link, Network, Refusal, ending_of
 from resyncctl.transport.ride import Ride
-from resyncctl.transport.udp import family_of
+from resyncctl.transport.udp import check_family, family_of, is_of_other_family
 
 if TYPE_CHECKING:
     from resyncctl.transport.agent import Prepare
@@ -106,26 +106,21 @@ class Endpoint:
         family = family_of(destination[0])
         link = self._links.get(family)
         if link is None:
-            link = self._links[family] = self._open(family, destination)
+            link = self._links[family] = self._open(destination)
         return link
 
-    def _open(self, family: socket.AddressFamily, destination: Address) -> Link:
+    def _open(self, destination: Address) -> Link:
         host, port = self._local
         if not host:
             return self._network.open_towards(destination, port, self)
-        self._check_family(family, destination)
+        check_family(host, destination)
         return self._network.open((host, port), self)
-
-    def _check_family(self, family: socket.AddressFamily, destination: Address) -> None:
-        host = self._local[0]
-        if host and family_of(host) is not family:
-            raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
 
     def send(self, request: Outgoing, key: Hashable) -> float:
         """Take a request; over UDP it leaves now. See `Agent.send`."""
         hop = request.destination
         if hop[1] is not _UDP:
-            self._check_family(family_of(hop.address[0]), hop.address)
+            check_family(self._local[0], hop.address)
             self._flows.take(Ride(request, key, connection_of(hop), self._rides))
             return self._clock()
         link = self._link_for(hop[0])
@@ -145,9 +140,8 @@ class Endpoint:
 
     def reach(self, hop: Hop, then: Callable[[Refusal | None], None], *, large: bool = False) -> bool:
         """Say whether a request would leave at once; see `Agent.reach`."""
-        host = self._local[0]
-        if (hop[1] is _UDP and not large) or (host and family_of(host) is not family_of(hop.address[0])):
-            return True  # of the other IP version: `send` says so
+        if (hop[1] is _UDP and not large) or is_of_other_family(self._local[0], hop.address):
+            return True  # `send` says what is wrong
         if hop[1] is _UDP:
             if self._without_tcp.has(hop.address, self._clock()):
                 return True

@@ -22,7 +22,7 @@ from resyncctl.transport.link import UNLIKED, Connection, Network, Refusal, loss
 from resyncctl.transport.pulse import PING, PONG, Pulse
 
 _NEVER: Final = float("inf")
-_FRESH: Final = 1.0
+FRESH: Final = 1.0
 """Seconds that a connection is kept for whoever asked for it, though others wait for one."""
 
 
@@ -345,12 +345,12 @@ class Flows:
 
     def _make_room(self) -> bool:
         """Close the connection that has been of no use for longest; not one that was just made, or has just been used."""
-        before = self.clock() - _FRESH
+        before = self.clock() - FRESH
         idle = next((flow for flow in self._flows.values() if not flow.pending and flow.used_at <= before), None)
         if idle is not None:
             idle.close()
         elif self._later is None:
-            self._later = asyncio.get_running_loop().call_later(_FRESH, self._look_again)
+            self._later = asyncio.get_running_loop().call_later(FRESH, self._look_again)
         return idle is not None
 
     def _look_again(self) -> None:

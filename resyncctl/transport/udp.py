@@ -39,6 +39,17 @@ def family_of(address: str) -> socket.AddressFamily:
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def is_of_other_family(local: str, destination: Address) -> bool:
+    """Say whether what is sent from `local` ('' = any) cannot reach a destination: it is of the other IP version."""
+    return bool(local) and family_of(local) is not family_of(destination[0])
+
+
+def check_family(local: str, destination: Address) -> None:
+    """Raise TransportError when what is sent from `local` cannot reach a destination."""
+    if is_of_other_family(local, destination):
+        raise TransportError(f"--local-address {local} cannot reach {destination[0]}: it is of the other IP version")
+
+
 class UdpLink:
     """One bound UDP socket. Raises TransportError when it cannot be bound."""
 

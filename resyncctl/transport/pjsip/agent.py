@@ -10,14 +10,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from resyncctl.clock import monotonic, now_us
-from resyncctl.errors import TransportError
 from resyncctl.sip.hop import CREDENTIALS, LARGE, Hop, Transport
 from resyncctl.sip.transaction import Timers
 from resyncctl.sip.uac import Ending, Outgoing, Result
 from resyncctl.sip.uas import Address
 from resyncctl.transport.agent import Prepare
 from resyncctl.transport.endpoint import ANY, RandomTokens
-from resyncctl.transport.flow import Asker, FlowLimits, Passenger, WithoutTcp, connection_of
+from resyncctl.transport.flow import FRESH, Asker, FlowLimits, Passenger, WithoutTcp, connection_of
 from resyncctl.transport.ip import TlsFiles
 from resyncctl.transport.link import Refusal, ending_of
 from resyncctl.transport.pjsip import layout as pj
@@ -26,6 +25,7 @@ from resyncctl.transport.pjsip.flight import Flight
 from resyncctl.transport.pjsip.flow import PjsipFlow, PjsipFlows
 from resyncctl.transport.pjsip.stack import Ended, How, Work, stack
 from resyncctl.transport.pjsip.udp import PjsipPort, PjsipPorts
+from resyncctl.transport.udp import check_family, is_of_other_family
 
 if TYPE_CHECKING:
     from resyncctl.transport.trace import Tracer
@@ -34,8 +34,6 @@ _BUSY: Final = 0.001
 _WAITING: Final = 0.004
 _IDLE: Final = 0.25
 """Seconds from one look at PJSIP to the next: while there is something to do, while answers are waited for, else."""
-_FRESH: Final = 1.0
-"""Seconds that a connection is kept for whoever asked for it, though others wait for one."""
 _OF_ANOTHER: Final = frozenset(
     {0, errno.ECONNREFUSED, errno.EHOSTUNREACH, errno.ENETUNREACH, errno.ENOPROTOOPT, errno.EHOSTDOWN}
 )
@@ -117,7 +115,7 @@ class PjsipAgent:
         if hop.transport is Transport.UDP:
             self._start(exchange, self._ports.towards(hop.address))
         else:
-            self._ports.check_family(hop.address)
+            check_family(self._local[0], hop.address)
             exchange.hop = connection_of(hop)
             self._flows.take(exchange)
         self._wake()
@@ -130,10 +128,8 @@ class PjsipAgent:
                 return True
             then = partial(self._without_tcp.learn, hop.address, self._clock, then)
             hop = Hop(hop.address, Transport.TCP)
-        try:
-            self._ports.check_family(hop.address)
-        except TransportError:
-            return True  # `send` says so
+        if is_of_other_family(self._local[0], hop.address):
+            return True  # `send` says what is wrong
         hop = connection_of(hop)
         flow = self._flows.find(hop)
         if flow is not None and flow.stands:
@@ -163,7 +159,7 @@ class PjsipAgent:
     def flow_opened(self, flow: PjsipFlow, passenger: Passenger) -> None:
         """Send a request over its connection, or what answers a challenge to it."""
         if isinstance(passenger, Asker):
-            flow.kept_until = self._clock() + _FRESH
+            flow.kept_until = self._clock() + FRESH
             self._flows.settled(flow)
             passenger.then(None)
             return

@@ -12,7 +12,7 @@ from resyncctl.sip.grammar import MAX_MESSAGE
 from resyncctl.sip.uas import Address
 from resyncctl.transport.ip import IpNetwork
 from resyncctl.transport.pjsip.stack import Stack
-from resyncctl.transport.udp import EXTENDED_ERROR, MSG_ERRQUEUE, RECVERR, bound_socket, family_of
+from resyncctl.transport.udp import EXTENDED_ERROR, MSG_ERRQUEUE, RECVERR, bound_socket, check_family, family_of
 
 
 class Failure(NamedTuple):
@@ -80,7 +80,7 @@ class PjsipPorts:
         six = ":" in destination[0]
         port = self._ports.get(six)
         if port is None:
-            self.check_family(destination)
+            check_family(self._local[0], destination)
             host, number = self._local
             bound = (host or ("::" if six else "0.0.0.0"), number)
             port = self._ports[six] = PjsipPort(self._stack, bound, self.source_for(destination))
@@ -90,12 +90,6 @@ class PjsipPorts:
     def source_for(self, destination: Address) -> str:
         """Return the address of ours that leads to a destination; raise TransportError."""
         return self._local[0] or self._network.source_for(destination)
-
-    def check_family(self, destination: Address) -> None:
-        """Raise TransportError when the local address is of the other IP version."""
-        host = self._local[0]
-        if host and (":" in host) is not (":" in destination[0]):
-            raise TransportError(f"--local-address {host} cannot reach {destination[0]}: it is of the other IP version")
 
     def failures(self) -> Iterator[Failure]:
         """Empty all queues of errors."""
