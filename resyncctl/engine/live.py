@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Final
 
-from resyncctl.engine.routing import asks_for_sips, direct_hop, way_to
+from resyncctl.engine.routing import asks_for_sips, way_to
 from resyncctl.inventory.phone import credentials_of, line_key
 from resyncctl.rollout.model import Options, Target
 from resyncctl.sip.digest import Credentials
@@ -14,6 +14,7 @@ from resyncctl.sip.hop import CREDENTIALS, LARGE, Hop, Transport, next_hop
 from resyncctl.sip.notify import NotifyTemplate, Sender, fields
 from resyncctl.sip.uac import Outgoing
 from resyncctl.sip.uas import Address
+from resyncctl.transport.resolver import direct_hop
 from resyncctl.vendors import Trigger
 
 NOWHERE: Final = Hop(("", 0))

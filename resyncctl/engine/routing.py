@@ -8,9 +8,8 @@ from resyncctl.errors import SipParseError
 from resyncctl.inventory.phone import parse_path
 from resyncctl.rollout.model import Reason
 from resyncctl.sip.grammar import parameter
-from resyncctl.sip.hop import Hop, NextHop, Transport, next_hop
+from resyncctl.sip.hop import NextHop, Transport, next_hop
 from resyncctl.sip.uri import Uri, parse_hostport
-from resyncctl.transport.resolver import numeric
 
 _ALIAS_TRANSPORTS: Final = {"1": "udp", "2": "tcp", "3": "tls", "5": "ws", "6": "wss"}
 """The last part of `;alias=ip~port~proto`, by which Kamailio keeps where a registration came from (nathelper module)."""
@@ -59,15 +58,6 @@ def why_not(way: Way) -> Reason:
         return Reason.NONE
     websocket = way.next_hop.transport in _WEBSOCKET and not way.through_proxy
     return Reason.WEBSOCKET if websocket else Reason.TRANSPORT
-
-
-def direct_hop(next_hop: NextHop) -> Hop | None:
-    """Return the hop that a numeric host is, without any look-up (RFC 3263 4.2); None for a name."""
-    host, port, asked, secure = next_hop
-    transport = Transport.UDP if asked is None and not secure else next_hop.chosen  # nearly all need not ask
-    if transport is None or not numeric(host):
-        return None
-    return Hop((host, port or transport.default_port), transport, host)
 
 
 def asks_for_sips(way: Way) -> bool:

@@ -67,6 +67,15 @@ def numeric(host: str) -> bool:
     return True
 
 
+def direct_hop(next_hop: NextHop) -> Hop | None:
+    """Return the hop that a numeric host is, without any look-up (RFC 3263 4.2); None for a name."""
+    host, port, asked, secure = next_hop
+    transport = Transport.UDP if asked is None and not secure else next_hop.chosen  # nearly all need not ask
+    if transport is None or not numeric(host):
+        return None
+    return Hop((host, port or transport.default_port), transport, host)
+
+
 class Resolver:
     """Turns what a URI says into addresses.
 
@@ -107,8 +116,9 @@ class Resolver:
         chosen = next_hop.chosen
         if chosen is None:
             return []
-        if numeric(host):
-            return [Hop((host, chosen.default_port if port is None else port), chosen, host)]
+        direct = direct_hop(next_hop)
+        if direct is not None:
+            return [direct]
         if port is None:
             hops = self._drawn((await self._plans.get(next_hop)).records)
         else:

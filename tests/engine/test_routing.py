@@ -7,11 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resyncctl.engine.live import bare_address
-from resyncctl.engine.routing import Way, asks_for_sips, direct_hop, is_loose, loose, way_to, why_not
+from resyncctl.engine.routing import Way, asks_for_sips, is_loose, loose, way_to, why_not
 from resyncctl.errors import InputError, SipParseError
 from resyncctl.rollout.model import Reason
 from resyncctl.sip.hop import Hop, NextHop, Transport
 from resyncctl.sip.uri import Uri
+from resyncctl.transport.resolver import direct_hop
 
 UDP, TCP, TLS, WS, WSS = Transport
 PHONE = "sip:100@192.0.2.7:5062"
